@@ -1,0 +1,1 @@
+"""Prefect flows: compose, retry, schedule. No logic of their own."""

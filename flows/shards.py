@@ -1,0 +1,87 @@
+"""Shards as Prefect tasks over a pool of workers, so that each is retried, timed and seen on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from models.errors import LabError
+from models.remote import EngineDiedError
+from models.types import Record
+from pipelines.inference import Job, ShardResult, SpeakJob
+from pipelines.lab import Lab
+from pipelines.prepare import Resolved, workers_for
+from pipelines.progress import listener
+from pipelines.workers import WorkerDiedError, WorkerPool
+
+SHARD_RETRIES = 2
+"""A worker may die of memory pressure or a crash in native code; the pool is rebuilt and the shard tried again."""
+RETRY_DELAY_S = 2
+
+J = TypeVar("J", Job, SpeakJob)
+R = TypeVar("R", bound=Record)
+
+
+def is_worth_retrying(task_: Any, run: Any, state: Any) -> bool:
+    """Say whether a failed shard may succeed next time: the lab's own errors would come again, but for a death."""
+    try:
+        state.result()
+    except (WorkerDiedError, EngineDiedError):
+        return True
+    except LabError:
+        return False
+    except Exception:
+        return True
+    return False
+
+
+@task(
+    task_run_name="shard {number} of {total}",
+    retries=SHARD_RETRIES,
+    retry_delay_seconds=RETRY_DELAY_S,
+    retry_condition_fn=is_worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def compute_shard(
+    step: Callable[[WorkerPool, tuple[J, ...]], ShardResult[R]],
+    pool: WorkerPool,
+    shard: tuple[J, ...],
+    number: int,
+    total: int,
+) -> ShardResult[R]:
+    """Compute and keep one shard."""
+    result = step(pool, shard)
+    listener.get().advance(len(shard))
+    return result
+
+
+def run_shards(
+    lab: Lab,
+    resolved: Resolved,
+    shards: Sequence[tuple[J, ...]],
+    step: Callable[[WorkerPool, tuple[J, ...]], ShardResult[R]],
+) -> list[ShardResult[R]]:
+    """Run shards over workers that load the model once; to be called inside a flow.
+
+    Args:
+        lab: How many workers there are.
+        resolved: The model.
+        shards: May be none; then nothing is loaded.
+        step: Computes and keeps one shard.
+    """
+    if not shards:
+        return []
+    progress = listener.get()
+    progress.start(f"{resolved.card.name} on {resolved.spec.placement.device}", sum(len(shard) for shard in shards))
+    try:
+        with WorkerPool.take(resolved.spec, workers_for(lab, len(shards))) as pool:
+            futures = [
+                compute_shard.submit(step, pool, shard, number, len(shards)) for number, shard in enumerate(shards, start=1)
+            ]
+            return [future.result() for future in futures]
+    finally:
+        progress.finish()

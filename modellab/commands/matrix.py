@@ -1,0 +1,131 @@
+"""`modellab models`: the support matrix, one card, and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from modellab.commands.common import Json, open_lab
+from modellab.console import TerminalProgress, out, print_json
+from models.card import ModelCard, find_card
+from models.types import Record
+from pipelines.lab import Lab
+
+app = typer.Typer(help="The support matrix: models, their stages and their weights.", no_args_is_help=True)
+
+Model = Annotated[str, typer.Argument(help="A model's name; see `modellab models list`.")]
+
+
+class MatrixRow(Record):
+    """One line of the support matrix."""
+
+    model: str
+    engine: str
+    """Adapter module, without its package."""
+    environment: str | None
+    """Python environment that the engine lives in; None for the lab's own."""
+    tasks: tuple[str, ...]
+    languages: tuple[str, ...]
+    compute_types: dict[str, str]
+    """Device → number format."""
+    stage: str
+    weights_present: bool
+    usable: bool
+    """Whether the engine's library is installed and the weights are here."""
+    state: Literal["usable", "no library", "no weights"]
+    """What is wanted first."""
+    note: str
+    """Where the weights came from, or the one command that makes the model usable."""
+
+
+@app.command("list")
+def list_models(json_: Json = False) -> None:
+    """List every model with its engine, tasks, stage, and whether its weights are here."""
+    _, lab = open_lab()
+    cards = lab.cards()
+    rows = [matrix_row(card, cards, lab) for card in cards.values()]
+    if json_:
+        print_json(rows)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("model", "engine", "tasks", "stage", "state"):
+        # Where the terminal is narrow it is the engine's name that is broken.
+        whole = {"min_width": len("translation")} if heading == "tasks" else {"no_wrap": heading != "engine"}
+        table.add_column(heading, overflow="fold", **whole)
+    for row in rows:
+        table.add_row(
+            row.model,
+            row.engine.replace("_", " "),
+            ", ".join(row.tasks),
+            row.stage,
+            f"[{'green' if row.usable else 'yellow'}]{row.state}[/]",
+        )
+    out.print(table)
+    for row in rows:
+        if not row.usable:
+            out.print(f"[yellow]{row.model}[/]: {escape(row.note)}", soft_wrap=True)  # a command is copied whole
+
+
+def matrix_row(card: ModelCard, cards: Mapping[str, ModelCard], lab: Lab) -> MatrixRow:
+    """Say what can be known of a model without loading it."""
+    from models.engine import how_to_complete
+    from models.weights import status
+    from registry.stages import stage_of
+
+    weights = status(card, cards, lab.home.weights)
+    install = how_to_complete(card)
+    note = weights.note
+    if install:
+        note = install if weights.present else f"{install} && modellab models fetch {card.name}"
+    return MatrixRow(
+        model=card.name,
+        engine=card.engine.partition(":")[0].rpartition(".")[2],
+        environment=card.environment,
+        tasks=card.tasks,
+        languages=card.languages,
+        compute_types={device: defaults.compute_type for device, defaults in card.devices.items()},
+        stage=stage_of(card),
+        weights_present=weights.present,
+        usable=weights.present and not install,
+        state="no library" if install else "usable" if weights.present else "no weights",
+        note=note,
+    )
+
+
+@app.command("show")
+def show(model: Model, json_: Json = False) -> None:
+    """Show a model's card, and where its weights are."""
+    _, lab = open_lab()
+    cards = lab.cards()
+    card = find_card(model, cards)
+    row = matrix_row(card, cards, lab)
+    if json_:
+        print_json({"card": card, "matrix": row})
+        return
+    import yaml
+
+    out.print(yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, allow_unicode=True), markup=False)
+    out.print(f"weights: {'here' if row.weights_present else 'missing'} ({row.note})", markup=False)
+
+
+@app.command("fetch")
+def fetch_weights(model: Model, json_: Json = False) -> None:
+    """Fetch a model's weights from the first source that has them, and check every file."""
+    _, lab = open_lab()
+    from models.weights import fetch
+    from pipelines.tracking import download_artifacts
+
+    cards = lab.cards()
+    located = fetch(
+        find_card(model, cards), cards, lab.home.weights, TerminalProgress().say, partial(download_artifacts, lab)
+    )
+    if json_:
+        print_json({"model": model, "folder": str(located.folder), "sha256": located.sha256})
+        return
+    where = f"{len(located.sha256)} files checked, in {located.folder}" if located.sha256 else "needs no weights"
+    out.print(f"{model}: {where}", markup=False)

@@ -1,0 +1,43 @@
+"""`modellab up`, `down` and `status`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modellab import servers
+from modellab.commands.common import Json, open_lab
+from modellab.console import TerminalProgress, out, print_json
+from modellab.servers import ServerStatus
+
+
+def up(json_: Json = False) -> None:
+    """Start local Prefect and MLflow servers with their user interfaces."""
+    settings, lab = open_lab()
+    wanted = servers.specs(lab.home, settings.prefect_port, settings.mlflow_port)
+    show(servers.start(lab.home, wanted, TerminalProgress().say), json_)
+
+
+def down(json_: Json = False) -> None:
+    """Stop the servers that `up` started."""
+    _, lab = open_lab()
+    stopped = servers.stop(lab.home)
+    if json_:
+        print_json({"stopped": stopped})
+    else:
+        out.print(f"Stopped {', '.join(stopped)}." if stopped else "Nothing was running.")
+
+
+def status(json_: Json = False) -> None:
+    """Say which servers run, and where."""
+    _, lab = open_lab()
+    show(servers.status(lab.home), json_)
+
+
+def show(rows: Sequence[ServerStatus], as_json: bool) -> None:
+    """Print the servers' status."""
+    if as_json:
+        print_json(list(rows))
+        return
+    for row in rows:
+        state = f"[green]running[/] at {row.url} (process {row.pid})" if row.running else "[dim]not running[/]"
+        out.print(f"{row.name:8} {state}")

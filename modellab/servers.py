@@ -1,0 +1,213 @@
+"""The local Prefect and MLflow servers: start, stop, and say whether they run.
+
+Commands work without them. A running Prefect server saves each command the 15 to 23 s that its embedded one takes to
+start; MLflow's adds the user interface over the same database.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+
+import psutil
+from pydantic import ValidationError
+
+from models.errors import StateError
+from models.types import Record
+from pipelines.home import Home, write_atomically
+
+HOST = "127.0.0.1"
+START_PATIENCE_S = 180.0
+STOP_PATIENCE_S = 10.0
+POLL_S = 0.25
+
+
+class ServerSpec(Record):
+    """How to start one server and how to know that it answers."""
+
+    name: str
+    url: str
+    health: str
+    port: int
+    command: tuple[str, ...]
+
+
+class ServerRecord(Record):
+    """What was started: kept in the home until it is stopped."""
+
+    name: str
+    url: str
+    pid: int
+    started: float
+    """Creation time of the process, so that another one with the same id is never taken for it."""
+
+
+class ServerStatus(Record):
+    """What `modellab status` says of one server."""
+
+    name: str
+    running: bool
+    url: str | None
+    pid: int | None
+
+
+def specs(home: Home, prefect_port: int, mlflow_port: int) -> tuple[ServerSpec, ServerSpec]:
+    """Describe the two servers."""
+    python = (sys.executable, "-m")
+    return (
+        ServerSpec(
+            name="prefect",
+            url=f"http://{HOST}:{prefect_port}",
+            health=f"http://{HOST}:{prefect_port}/api/health",
+            port=prefect_port,
+            command=(*python, "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port)),
+        ),
+        ServerSpec(
+            name="mlflow",
+            url=f"http://{HOST}:{mlflow_port}",
+            health=f"http://{HOST}:{mlflow_port}/health",
+            port=mlflow_port,
+            command=(
+                *python, "mlflow", "server", "--host", HOST, "--port", str(mlflow_port), "--workers", "1",
+                "--backend-store-uri", f"sqlite:///{home.mlflow_database}",
+                "--artifacts-destination", str(home.mlflow_artifacts),
+            ),
+        ),
+    )  # fmt: skip
+
+
+def start(home: Home, wanted: Sequence[ServerSpec], progress: Callable[[str], None]) -> list[ServerStatus]:
+    """Start the servers that do not run yet, and wait until each answers.
+
+    Raises:
+        StateError: A port is taken by something else, or a server does not come up; its log is named.
+    """
+    home.servers.mkdir(parents=True, exist_ok=True)
+    idle = [spec for spec in wanted if _living(home, spec.name) is None]
+    for spec in idle:
+        _check_port(spec)
+    try:
+        processes = {spec.name: _spawn(home, spec) for spec in idle}
+        for spec in idle:
+            progress(f"Waiting for {spec.name} at {spec.url}")
+            _wait(home, spec, processes[spec.name])
+    except BaseException:
+        stop(home, [spec.name for spec in idle])
+        raise
+    return status(home)
+
+
+def stop(home: Home, names: Sequence[str] | None = None) -> list[str]:
+    """Stop what was started from this home, or of it only these; returns the names."""
+    stopped = []
+    for path in sorted(home.servers.glob("*.json")):
+        if names is not None and path.stem not in names:
+            continue
+        process = _living(home, path.stem)
+        if process is not None:
+            family = [*process.children(recursive=True), process]
+            for member in family:
+                _quietly(member.terminate)
+            _, alive = psutil.wait_procs(family, timeout=STOP_PATIENCE_S)
+            for member in alive:
+                _quietly(member.kill)
+            stopped.append(path.stem)
+        path.unlink(missing_ok=True)
+    return stopped
+
+
+def status(home: Home) -> list[ServerStatus]:
+    """Say of each server whether it runs."""
+    out = []
+    for name in ("prefect", "mlflow"):
+        record = _record(home, name)
+        alive = _living(home, name) is not None
+        out.append(
+            ServerStatus(
+                name=name,
+                running=alive,
+                url=record.url if record and alive else None,
+                pid=record.pid if record and alive else None,
+            )
+        )
+    return out
+
+
+def use_running_prefect(home: Home) -> None:
+    """Point Prefect at the local server if it runs and the user has chosen no other; call before importing Prefect."""
+    record = _record(home, "prefect")
+    if record is not None and _living(home, "prefect") is not None:
+        os.environ.setdefault("PREFECT_API_URL", f"{record.url}/api")
+
+
+def _record(home: Home, name: str) -> ServerRecord | None:
+    path = home.servers / f"{name}.json"
+    try:
+        return ServerRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def _living(home: Home, name: str) -> psutil.Process | None:
+    record = _record(home, name)
+    if record is None:
+        return None
+    try:
+        process = psutil.Process(record.pid)
+        same = abs(process.create_time() - record.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return None
+    return process if same else None
+
+
+def _check_port(spec: ServerSpec) -> None:
+    with socket.socket() as probe:
+        # As servers do: a port in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, spec.port))
+        except OSError as error:
+            raise StateError(
+                f"Port {spec.port} for {spec.name} is taken by another program ({error.strerror}).",
+                f"Stop it, or set MODELLAB_{spec.name.upper()}_PORT to a free port.",
+            ) from error
+
+
+def _spawn(home: Home, spec: ServerSpec) -> psutil.Process:
+    with (home.servers / f"{spec.name}.log").open("ab") as log:
+        # A session of its own, so that Ctrl-C in this terminal does not reach it.
+        child = subprocess.Popen(
+            spec.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=home.root
+        )
+    process = psutil.Process(child.pid)
+    record = ServerRecord(name=spec.name, url=spec.url, pid=child.pid, started=process.create_time())
+    write_atomically(home.servers / f"{spec.name}.json", record.model_dump_json())
+    return process
+
+
+def _wait(home: Home, spec: ServerSpec, process: psutil.Process) -> None:
+    log = home.servers / f"{spec.name}.log"
+    deadline = time.monotonic() + START_PATIENCE_S
+    while time.monotonic() < deadline:
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            raise StateError(f"The {spec.name} server ended while starting.", f"Its log is {log}.")
+        try:
+            with urllib.request.urlopen(spec.health, timeout=2) as answer:  # noqa: S310 (our own loopback address)
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(POLL_S)
+    raise StateError(f"The {spec.name} server did not answer within {START_PATIENCE_S:.0f} s.", f"Its log is {log}.")
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except psutil.NoSuchProcess:
+        return

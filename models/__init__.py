@@ -1,0 +1,1 @@
+"""Models: cards, engines, weights and audio. Imports nothing from the layers above."""

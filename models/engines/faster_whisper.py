@@ -1,0 +1,100 @@
+"""Whisper on CTranslate2, through faster-whisper (https://github.com/SYSTRAN/faster-whisper)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from models.capabilities import check_samples
+from models.engine import Placement, missing_library
+from models.engines._whisper import WhisperDecoding, check_language, check_translation, transcript_of
+from models.errors import EngineError
+from models.types import Record, Transcript
+
+REQUIREMENT = "faster-whisper>=1.2.1,<2"
+TOKENIZER = "tokenizer.json"
+
+
+class FasterWhisperDecoding(WhisperDecoding):
+    """Options of ``WhisperModel.transcribe``, under the library's names."""
+
+    length_penalty: float = 1.0
+    """Exponent of the length by which a beam's score is divided."""
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """Above 1, tokens that were written before become less likely."""
+    no_repeat_ngram_size: int = Field(default=0, ge=0)
+    """No run of this many tokens is written twice; 0 allows it."""
+    hotwords: str | None = None
+    """Words to expect, given to every window."""
+    vad_filter: bool = False
+    """Whether Silero's voice activity detector first cuts out what is not speech."""
+
+
+class FasterWhisper:
+    """Whisper weights in CTranslate2's format."""
+
+    packages: ClassVar[tuple[str, ...]] = ("faster-whisper", "ctranslate2")
+    Decoding: ClassVar[type[Record]] = FasterWhisperDecoding
+
+    def __init__(self, weights: Path, placement: Placement, decoding: FasterWhisperDecoding) -> None:
+        """Load the weights.
+
+        Args:
+            weights: Folder with ``model.bin``, ``config.json``, ``tokenizer.json`` and the vocabulary.
+            placement: Any compute type of CTranslate2 that the device has.
+            decoding: How to decode.
+
+        Raises:
+            EngineError: The library is missing, or cannot compute as placed.
+        """
+        try:
+            from faster_whisper import WhisperModel
+        except ImportError as error:
+            raise missing_library(REQUIREMENT, error) from error
+        if not (weights / TOKENIZER).is_file():  # the library would fetch one from the hub, unverified
+            raise EngineError(f"{weights} has no {TOKENIZER}.", "Name it in the card's weights.")
+        try:
+            self._model: Any = WhisperModel(
+                str(weights),
+                device=placement.device,
+                compute_type=placement.compute_type,
+                cpu_threads=placement.threads,
+                num_workers=1,
+                local_files_only=True,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise EngineError(
+                f"faster-whisper cannot load {weights} on {placement.device} with {placement.compute_type}: {error}.",
+                "Choose another device or compute type.",
+            ) from error
+        self._languages: tuple[str, ...] = tuple(self._model.supported_languages)
+        self._options = decoding.model_dump()
+
+    def transcribe(self, samples: NDArray[np.float32], *, language: str | None) -> Transcript:
+        """Transcribe one recording; see `models.capabilities.Transcriber`."""
+        check_samples(samples)
+        check_language(language, self._languages)
+        if samples.size == 0:
+            return Transcript(text="", language=language)
+        segments, info = self._model.transcribe(samples, language=language, **self._options)
+        return transcript_of([asdict(segment) for segment in segments], info.language)
+
+    def translate(self, samples: NDArray[np.float32], *, language: str | None, target: str) -> Transcript:
+        """Translate one recording into English; see `models.capabilities.Translator`.
+
+        Words get no times: the alignment follows what is spoken, which the words written are not.
+        """
+        check_samples(samples)
+        check_translation(target, self._model.model.is_multilingual)
+        check_language(language, self._languages)
+        if samples.size == 0:
+            return Transcript(text="", language=target)
+        untimed = {"word_timestamps": False, "hallucination_silence_threshold": None}
+        options = {**self._options, "task": "translate", **untimed}
+        segments, _ = self._model.transcribe(samples, language=language, **options)
+        return transcript_of([asdict(segment) for segment in segments], target)

@@ -1,0 +1,1 @@
+"""The steps as plain functions: corpus, transcribe, normalize, score, compare, gate, report."""

@@ -1,0 +1,81 @@
+"""What makes a voice say a text the same way twice: its decoding settings, in the words of the engine itself."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from models.engine import import_named
+from models.errors import LabError
+from pipelines.report.formatting import flatten
+from pipelines.types import Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One decoding setting."""
+
+    name: str
+    value: str
+    meaning: str
+    """What the engine says of it; empty where it says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repeatability:
+    """How the syntheses of one evaluation can be made again."""
+
+    model: str
+    seed: str | None
+    """The seed; None where the engine takes none."""
+    summary: str
+    """What the engine says of its settings as a whole; empty where it says nothing."""
+    settings: tuple[Setting, ...]
+
+
+def repeatability(evaluation: Evaluation) -> Repeatability:
+    """Describe the settings that a voice was run with; an engine that is not there any more leaves them without words."""
+    decoding = evaluation.model_fingerprint.get("decoding")
+    values = flatten(decoding) if isinstance(decoding, Mapping) else {}
+    options = _options(evaluation.model_fingerprint.get("engine"))
+    summary, meanings = ("", {}) if options is None else _words_of(options)
+    return Repeatability(
+        model=evaluation.model,
+        seed=values.get("seed"),
+        summary=summary,
+        settings=tuple(Setting(name, value, meanings.get(name, "")) for name, value in values.items()),
+    )
+
+
+def _options(engine: object) -> type[Any] | None:
+    if not isinstance(engine, str):
+        return None
+    try:
+        options = getattr(import_named(engine, "engine"), "Decoding", None)
+    except LabError:
+        return None
+    return options if inspect.isclass(options) else None
+
+
+def _words_of(options: type[Any]) -> tuple[str, dict[str, str]]:
+    """The docstring of a class, and the string under each of its fields."""
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(options))).body
+    except (OSError, TypeError, SyntaxError):  # installed without its source
+        return "", {}
+    assert isinstance(tree, ast.ClassDef)
+    meanings = {}
+    for field, said in pairwise(tree.body):
+        match field, said:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                meanings[name] = _plain(meaning)
+    return _plain(ast.get_docstring(tree) or ""), meanings
+
+
+def _plain(docstring: str) -> str:
+    return " ".join(docstring.replace("`", "").split())

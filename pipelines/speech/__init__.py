@@ -1,0 +1,1 @@
+"""What can be measured of one synthesised recording, each measure by a published definition or model."""

@@ -1,0 +1,1 @@
+"""Statistics for the gate: intervals, paired comparisons, tests and planning. Arrays in, frozen results out."""

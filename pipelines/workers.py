@@ -1,0 +1,138 @@
+"""Worker processes, each holding one engine, that turn recordings into predictions and texts into speech.
+
+Workers are spawned, never forked: an engine's OpenMP threads do not survive a fork, and a forked pool hangs for ever. The
+parent loads no engine, so that a run never holds more than one model a worker. What a worker does is in
+`pipelines.inference`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import TypeVar
+
+from models.errors import EngineError
+from models.types import Record
+from pipelines.inference import EngineSpec, Job, ShardResult, SpeakJob, infer, load, ready, speak
+from pipelines.speech_store import Synthesis
+from pipelines.types import Prediction
+
+J = TypeVar("J", Job, SpeakJob)
+R = TypeVar("R", bound=Record)
+
+
+class WorkerDiedError(EngineError):
+    """A worker process ended while it had work: out of memory, or a crash in native code. A second try may go well."""
+
+
+class WorkerPool:
+    """Processes that load an engine once and serve shards until closed.
+
+    Safe to use from several threads. A worker that dies breaks the shard it had; the pool is then rebuilt, so that a retry
+    finds living workers.
+    """
+
+    def __init__(self, spec: EngineSpec, workers: int) -> None:
+        """Start the processes; they load their engines at once, side by side with what the caller does next."""
+        self._spec = spec
+        self._workers = workers
+        self._lock = threading.Lock()
+        self._closed = False
+        self._executor = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        executor = ProcessPoolExecutor(
+            max_workers=self._workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=load,
+            initargs=(self._spec,),
+        )
+        for _ in range(self._workers):
+            executor.submit(ready)
+        return executor
+
+    @classmethod
+    def begin(cls, spec: EngineSpec, workers: int) -> None:
+        """Start a pool for whoever asks for it next by `take`: its engines load while the caller imports other things."""
+        _begun[spec.fingerprint, workers] = cls(spec, workers)
+
+    @classmethod
+    def take(cls, spec: EngineSpec, workers: int) -> WorkerPool:
+        """Give the pool that was begun for this model, or start one."""
+        return _begun.pop((spec.fingerprint, workers), None) or cls(spec, workers)
+
+    @classmethod
+    def discard(cls) -> None:
+        """Close what was begun and never taken, because what was to use it failed first."""
+        while _begun:
+            _, pool = _begun.popitem()
+            pool.close(at_once=True)
+
+    def run(self, jobs: Sequence[Job]) -> ShardResult[Prediction]:
+        """Transcribe one shard and wait for it; raises as `_submit` does."""
+        return self._submit(infer, tuple(jobs))
+
+    def speak(self, jobs: Sequence[SpeakJob]) -> ShardResult[Synthesis]:
+        """Synthesise one shard and wait for it; raises as `_submit` does."""
+        return self._submit(speak, tuple(jobs))
+
+    def _submit(self, do: Callable[[tuple[J, ...]], ShardResult[R]], jobs: tuple[J, ...]) -> ShardResult[R]:
+        """Do one shard in a worker.
+
+        Raises:
+            EngineError: The engine cannot be loaded or used, or the pool is closed.
+            WorkerDiedError: The worker died; the same call may be tried again.
+        """
+        with self._lock:
+            if self._closed:
+                raise self._closed_error()
+            executor = self._executor
+        try:
+            return executor.submit(do, jobs).result()
+        except BrokenProcessPool as error:
+            with self._lock:
+                if self._closed:
+                    raise self._closed_error() from error
+                if self._executor is executor:
+                    executor.shutdown(wait=False, cancel_futures=True)
+                    self._executor = self._start()
+            raise WorkerDiedError(
+                f"A worker process of {self._spec.card.name} died while it had {len(jobs)} item(s).",
+                "Most often memory ran out: set MODELLAB_WORKERS to 1, or choose a smaller model or compute type. What was "
+                "finished is kept.",
+            ) from error
+        except (CancelledError, RuntimeError) as error:
+            if self._closed:
+                raise self._closed_error() from error
+            raise
+
+    def _closed_error(self) -> EngineError:
+        return EngineError(f"The workers of {self._spec.card.name} were stopped.", "Run the command again.")
+
+    def close(self, *, at_once: bool) -> None:
+        """End the workers.
+
+        Args:
+            at_once: What is in flight is dropped; else idle workers end by themselves while the caller goes on.
+        """
+        with self._lock:
+            self._closed = True
+            executor = self._executor
+        if at_once:
+            for process in list((executor._processes or {}).values()):
+                process.terminate()
+        executor.shutdown(wait=at_once, cancel_futures=True)
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # After an error or Ctrl-C what is in flight is dropped; the store has everything before it.
+        self.close(at_once=kind is not None)
+
+
+_begun: dict[tuple[str, int], WorkerPool] = {}

@@ -1,0 +1,1 @@
+"""The lifecycle of models: which stage each one is in."""

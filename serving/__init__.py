@@ -1,0 +1,1 @@
+"""Serving promoted models over HTTP."""

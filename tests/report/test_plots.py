@@ -1,0 +1,110 @@
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from pipelines.report.comparison_plots import comparison_plots, paired_deltas
+from pipelines.report.figures import Plot
+from pipelines.report.plots import evaluation_plots, plot_rate_against, plot_slices, plot_speed
+from pipelines.report.selection import slice_groups
+from tests.report.factory import make_comparison, make_evaluation, make_metric, make_rule, make_score, make_scores
+from tests.report.html_page import Page
+
+SCORES = make_scores()
+BASELINE = make_scores(error_rate=0.25)
+
+
+def all_plots() -> list[Plot]:
+    candidate, baseline = make_evaluation(SCORES), make_evaluation(BASELINE)
+    return [
+        *evaluation_plots(candidate, SCORES),
+        *comparison_plots(make_comparison(), candidate, baseline, SCORES, BASELINE),
+    ]
+
+
+@pytest.mark.parametrize("plot", all_plots(), ids=lambda plot: plot.name)
+def test_a_plot_is_a_labelled_svg_in_the_pages_colours(plot: Plot) -> None:
+    svg = plot.svg()
+    page = Page(f"<body>{svg}</body>")
+    (root,) = page.all("svg")
+    assert root.attributes["role"] == "img"
+    assert root.attributes["aria-label"] == plot.alt
+    assert "var(--" in svg
+    assert "#fe01" not in svg, "a placeholder colour is left"
+    assert not re.search(r"#(?!000000|ffffff)[0-9a-f]{6}\b(?=[;\"])", svg), "a colour does not follow the theme"
+    assert re.search(r"\((%|s|count|words|rank|percentage points|0 to 1|\u00d7 real time)\)", page.text), (
+        "no unit on an axis"
+    )
+
+
+@pytest.mark.parametrize("plot", all_plots(), ids=lambda plot: plot.name)
+def test_a_plots_file_stands_alone(plot: Plot) -> None:
+    text = plot.file()
+    root = ElementTree.fromstring(text)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.attrib["viewBox"]
+    assert "var(--" not in text and "#fe01" not in text and "background: #ffffff" in text
+    assert "".join(root.itertext()).split() == Page(f"<body>{plot.svg()}</body>").text.split(), "and says the same"
+
+
+def test_a_plot_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    plot = Plot("p", "", "", "", 1.0, lambda axes, palette: drawn.append(palette))
+    assert plot.svg() and plot.file() and len(drawn) == 1
+
+
+def test_names_are_unique_and_ids_do_not_collide_on_a_page() -> None:
+    plots = all_plots()
+    assert len({plot.name for plot in plots}) == len(plots)
+    ids = [found for plot in plots for found in re.findall(r'\sid="([^"]+)"', plot.svg())]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    assert [plot.svg() for plot in all_plots()] == [plot.svg() for plot in all_plots()]
+
+
+def test_hostile_slices_are_text_in_the_picture() -> None:
+    tags = {"domain": "<script>alert(1)</script>"}
+    scores = [make_score("a", "one two", "one", tags=tags), make_score("b", "one two", "two", tags={"domain": r"$\bad$"})]
+    for plot in evaluation_plots(make_evaluation(scores), scores):
+        assert "<script" not in plot.svg()
+    drawn = plot_slices(make_evaluation(scores))
+    assert drawn is not None
+    assert r"$\bad$" in drawn.svg()
+
+
+def test_what_has_no_data_is_not_drawn() -> None:
+    stored = [make_score(f"u{i}", "one", "one", inference_s=None, confidence=None) for i in range(5)]
+    assert plot_speed(stored) is None
+    assert plot_rate_against(stored, "confidence") is None
+    assert plot_rate_against(stored, "duration") is not None
+    empty = make_evaluation([], metrics={}, slices={})
+    assert evaluation_plots(empty, []) == ()
+    assert comparison_plots(make_comparison(), empty, empty, [], []) == ()
+
+
+def test_perfect_scores_are_drawn() -> None:
+    scores = [make_score(f"u{i}", "one", "one") for i in range(5)]
+    for plot in evaluation_plots(make_evaluation(scores), scores):
+        plot.svg()
+
+
+def test_many_speakers_are_cut_to_the_worst_and_the_caption_says_so() -> None:
+    slices = {f"speaker=s{i:02d}": {"wer": make_metric(i / 100)} for i in range(30)}
+    (group,) = slice_groups(slices, "wer")
+    assert group.names[0] == "speaker=s29"
+    assert group.left_out == 20
+    plot = plot_slices(make_evaluation(SCORES, slices=slices))
+    assert plot is not None
+    assert "20 better of speaker" in plot.caption
+
+
+def test_deltas_take_intervals_from_rules_and_points_from_evaluations() -> None:
+    candidate, baseline = make_evaluation(SCORES), make_evaluation(BASELINE)
+    deltas = paired_deltas(make_comparison(rules=[make_rule("pass", "r", "why")]), candidate, baseline, "wer")
+    assert deltas["all"] == (0.008, -0.004, 0.019)
+    ours, theirs = candidate.slices["domain=read"]["wer"].value, baseline.slices["domain=read"]["wer"].value
+    assert ours is not None
+    assert theirs is not None
+    assert deltas["domain=read"] == (pytest.approx(ours - theirs), None, None)
+    assert "domain=nonspeech" not in deltas

@@ -1,0 +1,284 @@
+"""A package holds what was tested and nothing else, runs without a checkout, and is held to the stored answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+from openai import OpenAI
+from packaging.utils import canonicalize_name
+
+from models.errors import StateError
+from models.fingerprint import model_fingerprint
+from pipelines.confidence import map_path
+from pipelines.lab import Lab
+from serving.bundle import BUNDLE, DECISION, WEIGHTS, read_bundle, read_calibration
+from serving.package import Packaged, find_packaged, package
+from serving.parity import Sample, check_parity, difference_db
+from serving.requirements import pinned
+from serving.run import free_port, running
+from serving.samples import parity_samples
+from serving.store import Bento, Store
+from tests.report.factory import make_comparison
+from tests.serving.evaluated_lab import PROMPTS, RECOGNISER, VOICE, evaluate_recogniser, evaluate_voice, make_lab
+from tests.test_imports import imports_of
+
+pytestmark = pytest.mark.real
+
+CALIBRATION_MAP = {"x": [0.1, 0.9], "y": [0.2, 0.8], "n": 100, "fitted_on": "ab"}
+
+
+def quiet(line: str) -> None:
+    """Listen to nothing."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What the tests share: a lab and the package of its recogniser."""
+
+    lab: Lab
+    store: Store
+    packaged: Packaged
+    bento: Bento
+    samples: list[Sample]
+
+
+@pytest.fixture(scope="module")
+def ids(starter: Path) -> tuple[str, ...]:
+    rows = [json.loads(line) for line in (starter / "manifest.jsonl").read_text().splitlines()]
+    short = sorted((row for row in rows if row["text"]), key=lambda row: row["duration"])
+    return tuple(row["id"] for row in short[5:8])
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory, starter: Path, shared_weights: Path, ids: tuple[str, ...]) -> Shipped:
+    # Below a folder with a dot, as the default home is: BentoML refuses to read its build options there.
+    lab = make_lab(tmp_path_factory.mktemp("lab") / ".hidden", shared_weights)
+    fingerprint = evaluate_recogniser(lab, starter, ids)
+    comparison = make_comparison("pass").model_copy(
+        update={"evaluations": {"candidate": f"run-{RECOGNISER}", "baseline": "x"}}
+    )
+    for name, content in {
+        lab.home.comparisons / "run-c" / "comparison.json": comparison.model_copy(
+            update={"run_id": "run-c"}
+        ).model_dump_json(),
+        map_path(lab.home, fingerprint): json.dumps(CALIBRATION_MAP),
+    }.items():
+        name.parent.mkdir(parents=True)
+        name.write_text(content)
+    store = Store(lab.home.root / "bentoml")
+    packaged = package(lab, store, RECOGNISER, quiet)
+    assert packaged.parity.passed, packaged.parity
+    samples = parity_samples(lab, RECOGNISER, fingerprint, "asr")
+    return Shipped(lab, store, packaged, store.get(packaged.tag), samples)
+
+
+@pytest.fixture
+def altered(shipped: Shipped, tmp_path: Path) -> Bento:
+    """A copy of the package to spoil."""
+    folder = tmp_path / "bento"
+    shutil.copytree(shipped.bento.path, folder)
+    return Bento(shipped.bento.tag, folder, shipped.bento.labels, shipped.bento.created)
+
+
+def requirements_of(bento: Bento) -> dict[str, str]:
+    lines = (bento.path / "env" / "python" / "requirements.txt").read_text().split()
+    return dict(line.split("==") for line in lines)
+
+
+def test_every_item_of_the_evaluation_was_asked_for(shipped: Shipped, ids: tuple[str, ...]) -> None:
+    assert sorted(shipped.packaged.parity.checked) == sorted(f"mini/{name}" for name in ids)
+
+
+def test_the_package_holds_the_model_and_its_evidence(shipped: Shipped) -> None:
+    folder = shipped.bento.bundle
+    bundle = read_bundle(folder)
+    assert bundle.digest == shipped.packaged.fingerprint == shipped.bento.labels["fingerprint"]
+    assert {path.name for path in (folder / WEIGHTS).iterdir()} == set(bundle.fingerprints["asr"].weights)
+    assert (bundle.verdict, bundle.comparison) == ("pass", "run-c")
+    assert json.loads((folder / DECISION).read_text())["verdict"] == "pass"
+    calibration = read_calibration(folder)
+    assert calibration is not None
+    assert calibration.apply(0.5) == pytest.approx(0.5)
+    assert shipped.packaged.warnings == ()
+
+
+def test_the_package_holds_no_other_code(shipped: Shipped) -> None:
+    source = shipped.bento.path / "src"
+    assert {path.name for path in source.iterdir() if path.is_dir()} == {"model", "models", "serving"}
+    assert not (source / "models" / "cards").exists()
+
+
+def test_requirements_are_those_of_the_engine_only(shipped: Shipped) -> None:
+    pins = requirements_of(shipped.bento)
+    assert {"faster-whisper", "ctranslate2", "bentoml", "fastapi"} <= pins.keys()
+    assert pins.keys().isdisjoint({"mlflow", "prefect", "torch", "dvc", "pandas", "openai-whisper", "great-expectations"})
+
+
+LOADED = """
+import sys
+from serving import bento
+bento.create_app({}, bento.read_settings())
+assert bento.load_packaged(threads=1).name
+print("LOADED", *(m.__file__ for n, m in sys.modules.items() if n.partition(".")[0] in ("models", "serving")))
+"""
+NOT_RUN = ("models/sources/", "models/weights.py")
+"""Loaded for a type; a package has its weights, so nothing is fetched."""
+
+
+def test_what_a_service_imports_is_in_its_requirements(shipped: Shipped) -> None:
+    """Loads the Bento's model by the Bento's code; whatever that code imports, now or later, is pinned."""
+    source = shipped.bento.path / "src"
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], cwd=source, env=environment, capture_output=True, text=True, timeout=120
+    )
+    loaded = [Path(name).relative_to(source) for name in done.stdout.partition("LOADED ")[2].split()]
+    assert Path("serving/app.py") in loaded, done.stderr
+    ours = [path for path in loaded if not path.as_posix().startswith(NOT_RUN)]
+    packages = {module.partition(".")[0] for path in ours for module, _ in imports_of(source / path)}
+    owners = packages_distributions()
+    needed = {canonicalize_name(owner) for package in packages for owner in owners.get(package, ())} - {"modellab"}
+    assert {"faster-whisper", "fastapi", "soundfile", "soxr"} <= needed
+    assert needed <= requirements_of(shipped.bento).keys()
+
+
+def test_an_exported_package_serves_from_an_empty_store(shipped: Shipped, tmp_path: Path) -> None:
+    archive = tmp_path / "model.tar"  # a `.bento` is packed with xz, which takes a minute
+    shipped.store.run("export", shipped.bento.tag, str(archive))
+    other = Store(tmp_path / "elsewhere")
+    other.run("import", str(archive))
+    with running(other, other.get(shipped.bento.tag), tmp_path / "log") as (url, process):
+        client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        sample = shipped.samples[0]
+        answer = client.audio.transcriptions.create(model=RECOGNISER, file=sample.path, language="en")
+        report = check_parity(url, RECOGNISER, shipped.packaged.fingerprint, shipped.samples)
+    assert answer.text == sample.text
+    assert report.passed
+    assert process.poll() is not None, "the service outlives its block"
+
+
+def test_other_decoding_is_named_item_by_item(altered: Bento, shipped: Shipped, tmp_path: Path) -> None:
+    bundle = read_bundle(altered.bundle)
+    card = bundle.card.model_copy(update={"decoding": {**bundle.card.decoding, "max_new_tokens": 3}})
+    weights = bundle.fingerprints["asr"].weights
+    fingerprints = {"asr": model_fingerprint(card, bundle.placement(1), weights)}
+    changed = bundle.model_copy(update={"card": card, "fingerprints": fingerprints})
+    (altered.bundle / BUNDLE).write_text(changed.model_dump_json())
+    with running(shipped.store, altered, tmp_path / "log") as (url, _):
+        report = check_parity(url, RECOGNISER, shipped.packaged.fingerprint, shipped.samples)
+    assert [item.id for item in report.different] == [sample.id for sample in shipped.samples]
+    requests = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith('{"time"')]
+    heard = [line for line in requests if line.get("route") == "/v1/audio/transcriptions"]
+    assert len(heard) == len(shipped.samples) and all(line["status"] == 200 and line["request_id"] for line in heard)
+
+
+def spoil_weights(bento: Bento) -> None:
+    path = bento.bundle / WEIGHTS / "model.bin"
+    content = bytearray(path.read_bytes())
+    content[-1000] ^= 0xFF
+    path.write_bytes(content)
+
+
+def spoil_card(bento: Bento) -> None:
+    path = bento.bundle / BUNDLE
+    path.write_text(
+        path.read_text().replace('"beam_size":1', '"beam_size":5').replace('"beam_size": 1', '"beam_size": 5', 1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [(spoil_weights, "not those that were packaged: model.bin: expected sha256"), (spoil_card, "beam_size 1 → 5")],
+)
+def test_what_is_not_as_it_was_packaged_does_not_start(
+    spoil: Callable[[Bento], None], told: str, altered: Bento, shipped: Shipped, tmp_path: Path
+) -> None:
+    spoil(altered)
+    with (
+        pytest.raises(StateError, match="did not become ready") as caught,
+        running(shipped.store, altered, tmp_path / "log"),
+    ):
+        pass
+    assert told in str(caught.value)
+
+
+def test_a_package_that_answers_otherwise_is_deleted(
+    tmp_path: Path, starter: Path, shared_weights: Path, ids: tuple[str, ...]
+) -> None:
+    lab = make_lab(tmp_path / "lab", shared_weights)
+    evaluate_recogniser(lab, starter, ids[:2], texts={ids[0]: "Something else."})
+    store = Store(lab.home.root / "bentoml")
+    packaged = package(lab, store, RECOGNISER, quiet)
+    (different,) = packaged.parity.different
+    assert (different.id, different.expected) == (f"mini/{ids[0]}", "Something else.")
+    assert not Path(packaged.path).exists()
+    assert find_packaged(lab, store, RECOGNISER, quiet) is None
+
+
+def test_what_was_not_evaluated_is_not_packaged(tmp_path: Path, shared_weights: Path) -> None:
+    lab = make_lab(tmp_path / "lab", shared_weights)
+    with pytest.raises(StateError, match=f"Run: modellab evaluate {RECOGNISER}"):
+        package(lab, Store(lab.home.root / "bentoml"), RECOGNISER, quiet)
+
+
+def test_a_voice_speaks_over_http_as_it_was_heard(tmp_path: Path, shared_weights: Path) -> None:
+    lab = make_lab(tmp_path / "lab", shared_weights)
+    evaluate_voice(lab)
+    store = Store(lab.home.root / "bentoml")
+    packaged = package(lab, store, VOICE, quiet)
+    assert packaged.parity.passed, packaged.parity.different
+    assert sorted(packaged.parity.checked) == sorted(f"prompts/{name}" for name in PROMPTS)
+    assert packaged.warnings == (f"This version of {VOICE} was never compared; only what passed may be promoted.",)
+    assert store.get(packaged.tag).labels["verdict"] == "none"
+
+
+def test_serve_and_parity_from_the_command_line(shipped: Shipped, repository: Path) -> None:
+    port = free_port()
+    ours = {"MODELLAB_PROJECT": str(shipped.lab.project), "MODELLAB_HOME": str(shipped.lab.home_folder)}
+    environment = {**os.environ, **ours, "PYTHONPATH": str(repository)}
+    command = [sys.executable, "-m", "modellab"]
+    serve = [*command, "serve", RECOGNISER, "--port", str(port), "--json"]
+    with subprocess.Popen(serve, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as service:
+        assert service.stdout is not None
+        lines = []
+        while not lines or lines[-1] != "}\n":
+            lines.append(service.stdout.readline())
+            assert lines[-1], service.stderr and service.stderr.read()
+        said = json.loads("".join(lines))
+        assert said["tag"] == shipped.bento.tag
+        assert httpx2.get(f"{said['url']}/readyz", trust_env=False).status_code == 200
+        check = [*command, "parity", RECOGNISER, "--url", f"{said['url']}/v1", "--json"]
+        done = subprocess.run(check, env=environment, capture_output=True, text=True, timeout=120)
+        service.send_signal(signal.SIGINT)
+        assert service.wait(60) == 0
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["passed"]
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{said['url']}/readyz", trust_env=False)
+
+
+def test_the_level_of_a_difference() -> None:
+    tone = np.sin(np.arange(16_000, dtype=np.float32))
+    assert difference_db(tone, tone) == -np.inf
+    assert difference_db(tone, tone * np.float32(0.9)) == pytest.approx(-20.0, abs=0.01)
+    assert difference_db(np.zeros_like(tone), tone) == np.inf
+
+
+def test_requirements_are_followed_to_their_end() -> None:
+    pins = pinned(["faster-whisper"])
+    assert {"ctranslate2", "onnxruntime", "tokenizers", "huggingface-hub"} <= pins.keys()
+    assert all("+" not in version for version in pins.values())
+    with pytest.raises(StateError, match="no-such-thing"):
+        pinned(["no-such-thing"])

@@ -1,0 +1,65 @@
+"""DNSMOS is what speechmos says, from models that are loaded once, on the threads given, without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soxr
+from speechmos import dnsmos as speechmos
+
+from pipelines.speech.mos import NAMES, SAMPLE_RATE_HZ, dnsmos
+from pipelines.speech.signal import FloatSamples
+from tests.speech.conftest import Said
+
+pytestmark = pytest.mark.real
+
+
+def direct(samples: FloatSamples, rate_hz: int) -> dict[str, float]:
+    """Speechmos called as its documentation says."""
+    heard = np.clip(soxr.resample(samples, rate_hz, SAMPLE_RATE_HZ), -1.0, 1.0)
+    votes = speechmos.run(heard, sr=SAMPLE_RATE_HZ)
+    return {ours: float(votes[theirs]) for theirs, ours in NAMES.items()}
+
+
+@pytest.mark.parametrize("seconds", [None, 0.5, 12.5])
+def test_it_equals_speechmos(said: list[Said], seconds: float | None) -> None:
+    """A clip as it is, a short one that speechmos repeats, and a long one of several windows."""
+    samples, rate_hz = said[0].samples, said[0].rate_hz
+    if seconds is not None:
+        samples = np.resize(samples, int(seconds * rate_hz))
+    assert dnsmos(samples, rate_hz) == pytest.approx(direct(samples, rate_hz), abs=1e-6)
+
+
+def test_its_models_load_once_on_their_threads_and_ask_no_network(repository: Path) -> None:
+    """In a process of its own, from the first import on, in which sockets raise and sessions are counted."""
+    code = """
+import json, pathlib, socket
+def refuse(*arguments, **options): raise SystemExit("NETWORK")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+import numpy as np, onnxruntime
+loaded, real = [], onnxruntime.InferenceSession
+def count(path, options, **more):
+    loaded.append([pathlib.Path(path).name, options.intra_op_num_threads])
+    return real(path, options, **more)
+onnxruntime.InferenceSession = count
+from pipelines.speech.mos import dnsmos, warm_up
+warm_up()
+dnsmos(np.zeros(1000, np.float32), 22050)
+print(json.dumps(loaded))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=repository,
+        env={**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert done.stdout, done.stderr[-2000:]
+    assert json.loads(done.stdout) == [["sig_bak_ovr.onnx", 1], ["model_v8.onnx", 1]]
