@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import random
+import os
 import resource
+import signal
 import stat
 import threading
 import time
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from models.errors import StateError
@@ -122,28 +124,35 @@ def write_for_ever(folder: Path) -> None:
         number += 1
 
 
+def killed_inside_a_write(folder: Path) -> bool:
+    """Stop a writer when it is seen at its second file, and kill it; True if the file was still being written."""
+    folder.mkdir()
+    writer = multiprocessing.get_context("forkserver").Process(target=write_for_ever, args=(folder,), daemon=True)
+    writer.start()
+    assert writer.pid is not None
+    while not any(path.name.startswith(".1.bin.") for path in folder.iterdir()):
+        assert writer.is_alive()
+    # A stopped process changes nothing more: what lies there now is what the kill leaves.
+    os.kill(writer.pid, signal.SIGSTOP)
+    while psutil.Process(writer.pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.001)
+    inside = any(path.name.startswith(".") for path in folder.iterdir())
+    writer.kill()
+    writer.join()
+    return inside
+
+
 def test_a_killed_writer_leaves_no_half_file(tmp_path: Path) -> None:
-    """Nearly all of the writer's time goes into writing, so that nearly every kill falls into a write."""
-    context = multiprocessing.get_context("forkserver")
-    rng = random.Random(7)
-    written = caught = 0
-    for number in range(KILLS):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        writer = context.Process(target=write_for_ever, args=(folder,), daemon=True)
-        writer.start()
-        while not list(folder.glob("*.bin")):
-            assert writer.is_alive()
-            time.sleep(0.001)
-        time.sleep(rng.uniform(0, 0.03))
-        writer.kill()
-        writer.join()
-        for path in folder.iterdir():
-            if path.name.startswith("."):
-                caught += 1
-                continue
+    """Between the look and the stop a file may be finished: as many attempts are made as the hits need."""
+    hits = 0
+    for attempt in range(20 * KILLS):
+        folder = tmp_path / str(attempt)
+        hits += killed_inside_a_write(folder)
+        whole = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        assert whole, "the writer had finished a file"
+        for path in whole:
             content = path.read_bytes()
             assert len(content) == SIZE and content == content[:1] * SIZE, f"{path.name} is not whole"
-            written += 1
-    assert written > KILLS
-    assert caught, "no kill fell into a write: the test would prove nothing"
+        if hits == KILLS:
+            break
+    assert hits == KILLS, "too few kills fell into a write: the test would prove nothing"
