@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from modellab import console
-from modellab.commands import corpora, evaluation, matrix, serve, servers
+from modellab.commands import corpora, evaluation, keys, matrix, serve, servers
 from modellab.commands.common import EXIT_INTERRUPTED, INTERRUPTED
 from models.errors import LabError
 
@@ -41,6 +41,7 @@ app.command("down")(servers.down)
 app.command("status")(servers.status)
 app.add_typer(matrix.app, name="models")
 app.add_typer(corpora.app, name="corpus")
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback()

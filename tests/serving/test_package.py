@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import pytest
 from openai import OpenAI
 from packaging.utils import canonicalize_name
 
+from models.audio import decode
 from models.errors import StateError
 from models.fingerprint import model_fingerprint
 from pipelines.confidence import map_path
@@ -244,6 +246,23 @@ def test_a_voice_speaks_over_http_as_it_was_heard(tmp_path: Path, shared_weights
     assert store.get(packaged.tag).labels["verdict"] == "none"
 
 
+def live_transcript(url: str, sample: Sample) -> str:
+    """Send a recording over a WebSocket, in one turn, and give what is written."""
+    client = OpenAI(base_url=f"{url}/v1", api_key="none")
+    with client.realtime.connect(model=RECOGNISER, extra_query={"language": "en"}) as connection:
+        sound = {"format": {"type": "audio/pcm", "rate": 16_000}, "turn_detection": None}
+        connection.send({"type": "session.update", "session": {"type": "transcription", "audio": {"input": sound}}})  # type: ignore[arg-type, misc]
+        samples = np.clip(np.rint(decode(sample.path).samples * 32768), -32768, 32767).astype("<i2")
+        for part in np.array_split(samples, 20):
+            connection.input_audio_buffer.append(audio=base64.b64encode(part.tobytes()).decode())
+        connection.input_audio_buffer.commit()
+        for event in connection:
+            assert event.type != "error", event
+            if event.type == "conversation.item.input_audio_transcription.completed":
+                return event.transcript
+    raise AssertionError("the connection ended before the text came")
+
+
 def test_serve_and_parity_from_the_command_line(shipped: Shipped, repository: Path) -> None:
     port = free_port()
     ours = {"MODELLAB_PROJECT": str(shipped.lab.project), "MODELLAB_HOME": str(shipped.lab.home_folder)}
@@ -260,11 +279,13 @@ def test_serve_and_parity_from_the_command_line(shipped: Shipped, repository: Pa
         assert said["tag"] == shipped.bento.tag
         assert httpx2.get(f"{said['url']}/readyz", trust_env=False).status_code == 200
         check = [*command, "parity", RECOGNISER, "--url", f"{said['url']}/v1", "--json"]
+        written = live_transcript(said["url"], shipped.samples[0])
         done = subprocess.run(check, env=environment, capture_output=True, text=True, timeout=120)
         service.send_signal(signal.SIGINT)
         assert service.wait(60) == 0
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["passed"]
+    assert written == shipped.samples[0].text
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(f"{said['url']}/readyz", trust_env=False)
 
