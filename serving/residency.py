@@ -25,7 +25,8 @@ async def warm_up(models: Iterable[ServedModel]) -> None:
     """Load and warm up one model after another. One that fails stays not ready, which is what whoever watches sees."""
     for model in models:
         try:
-            await asyncio.to_thread(model.warm_up)
+            if not model.ready:
+                await asyncio.to_thread(model.warm_up)
         except Exception as error:
             log_failure(error.__cause__ or error, "warm-up")
         else:
