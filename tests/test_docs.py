@@ -202,7 +202,9 @@ def test_commands_and_their_options_exist(call: Call) -> None:
         if not options[word].is_flag and (rest or call.typed):
             assert rest, f"{word} wants a value"
             values.append((options[word].name, rest.pop(0)))
-    assert not call.typed or not any(place.required and place.name not in dict(values) for place in places), "an argument is missing"
+    assert not call.typed or not any(place.required and place.name not in dict(values) for place in places), (
+        "an argument is missing"
+    )
     models = {value for name, value in values if name in ("model", "models", "candidate", "against")}
     assert not {name for name in models - {*read_cards(), *BUILT_IN_DOCS, "production"} if not PLACEHOLDER.match(name)}
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -246,7 +247,25 @@ def test_a_voice_speaks_over_http_as_it_was_heard(tmp_path: Path, shared_weights
     assert store.get(packaged.tag).labels["verdict"] == "none"
 
 
-def live_transcript(url: str, sample: Sample) -> str:
+def test_one_service_holds_several_packages_and_ends_when_what_was_sent_is_written(
+    altered: Bento, shipped: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = read_bundle(altered.bundle)
+    other = bundle.model_copy(update={"card": bundle.card.model_copy(update={"name": "other"})})
+    (altered.bundle / BUNDLE).write_text(other.model_dump_json())
+    monkeypatch.setenv("MODELLAB_BUNDLES", str(altered.bundle))
+    sample = shipped.samples[0]
+    with running(shipped.store, shipped.bento, tmp_path / "log") as (url, process):
+        client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        assert {model.id for model in client.models.list()} == {RECOGNISER, "other"}
+        for name in (RECOGNISER, "other"):
+            assert client.audio.transcriptions.create(model=name, file=sample.path, language="en").text == sample.text
+        stop = partial(process.send_signal, signal.SIGTERM)
+        assert live_transcript(url, sample, when_committed=stop) == sample.text
+        assert process.wait(60) == 0
+
+
+def live_transcript(url: str, sample: Sample, when_committed: Callable[[], object] = lambda: None) -> str:
     """Send a recording over a WebSocket, in one turn, and give what is written."""
     client = OpenAI(base_url=f"{url}/v1", api_key="none")
     with client.realtime.connect(model=RECOGNISER, extra_query={"language": "en"}) as connection:
@@ -258,6 +277,8 @@ def live_transcript(url: str, sample: Sample) -> str:
         connection.input_audio_buffer.commit()
         for event in connection:
             assert event.type != "error", event
+            if event.type == "input_audio_buffer.committed":
+                when_committed()
             if event.type == "conversation.item.input_audio_transcription.completed":
                 return event.transcript
     raise AssertionError("the connection ended before the text came")
