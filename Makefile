@@ -12,7 +12,7 @@ LFM_HEADER := \# Every pin of the environment lfm, for CPython 3.12 on Linux x86
 
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup data demo demo-voices test test-sctk env-lfm test-lfm lock-lfm check format docs bench lock clean help
+.PHONY: setup data demo demo-voices test test-bento test-sctk env-lfm test-lfm lock-lfm check format docs bench lock clean help
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,9 @@ $(LFM_STAMP): requirements-lfm.lock
 
 test-lfm: data env-lfm  ## Run ASR and TTS of LFM2.5-Audio through liquid-audio, on a tiny checkpoint trained here
 	$(BIN)/python -m pytest tests/models/test_lfm.py -m lfm
+
+test-bento: data  ## Serve exported packages from fresh environments: several minutes, 400 MB from the package index
+	$(BIN)/python -m pytest tests/serving/test_elsewhere.py -m bento
 
 bench: data  ## Run the benchmarks: ratios measured side by side in one run
 	for file in benchmarks/[!b]*.py benchmarks/bootstrap_100k.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -77,6 +77,6 @@ def commands_for(tag: str, name: str) -> tuple[str, ...]:
         f"tar -xf {name} --strip-components=3 ./{REQUIREMENTS}",
         f"python{PYTHON_VERSION} -m venv served && served/bin/pip install -r requirements.txt",
         'export BENTOML_HOME="$PWD/store" BENTOML_DO_NOT_TRACK=True',
-        f"served/bin/bentoml import {name}",
+        f'served/bin/bentoml import "$PWD"/{name}',  # it looks for a bare name at the root
         f"served/bin/bentoml serve {tag} --host 127.0.0.1 --port 3000",
     )

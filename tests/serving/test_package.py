@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -21,67 +20,25 @@ from packaging.utils import canonicalize_name
 
 from models.errors import StateError
 from models.fingerprint import model_fingerprint
-from pipelines.confidence import map_path
-from pipelines.lab import Lab
 from serving.bundle import BUNDLE, DECISION, WEIGHTS, read_bundle, read_calibration
-from serving.package import Packaged, find_packaged, package
-from serving.parity import Sample, check_parity, difference_db
+from serving.package import find_packaged, package
+from serving.parity import check_parity, difference_db
 from serving.requirements import pinned
 from serving.run import free_port, running
-from serving.samples import parity_samples
 from serving.store import Bento, Store
-from tests.report.factory import make_comparison
-from tests.serving.evaluated_lab import PROMPTS, RECOGNISER, VOICE, evaluate_recogniser, evaluate_voice, make_lab
+from tests.serving.evaluated_lab import (
+    PROMPTS,
+    RECOGNISER,
+    VOICE,
+    Shipped,
+    evaluate_recogniser,
+    evaluate_voice,
+    make_lab,
+    quiet,
+)
 from tests.test_imports import imports_of
 
 pytestmark = pytest.mark.real
-
-CALIBRATION_MAP = {"x": [0.1, 0.9], "y": [0.2, 0.8], "n": 100, "fitted_on": "ab"}
-
-
-def quiet(line: str) -> None:
-    """Listen to nothing."""
-
-
-@dataclass(frozen=True)
-class Shipped:
-    """What the tests share: a lab and the package of its recogniser."""
-
-    lab: Lab
-    store: Store
-    packaged: Packaged
-    bento: Bento
-    samples: list[Sample]
-
-
-@pytest.fixture(scope="module")
-def ids(starter: Path) -> tuple[str, ...]:
-    rows = [json.loads(line) for line in (starter / "manifest.jsonl").read_text().splitlines()]
-    short = sorted((row for row in rows if row["text"]), key=lambda row: row["duration"])
-    return tuple(row["id"] for row in short[5:8])
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory, starter: Path, shared_weights: Path, ids: tuple[str, ...]) -> Shipped:
-    # Below a folder with a dot, as the default home is: BentoML refuses to read its build options there.
-    lab = make_lab(tmp_path_factory.mktemp("lab") / ".hidden", shared_weights)
-    fingerprint = evaluate_recogniser(lab, starter, ids)
-    comparison = make_comparison("pass").model_copy(
-        update={"evaluations": {"candidate": f"run-{RECOGNISER}", "baseline": "x"}}
-    )
-    for name, content in {
-        lab.home.comparisons / "run-c" / "comparison.json": comparison.model_copy(
-            update={"run_id": "run-c"}
-        ).model_dump_json(),
-        map_path(lab.home, fingerprint): json.dumps(CALIBRATION_MAP),
-    }.items():
-        name.parent.mkdir(parents=True)
-        name.write_text(content)
-    store = Store(lab.home.root / "bentoml")
-    packaged = package(lab, store, RECOGNISER, quiet)
-    assert packaged.parity.passed, packaged.parity
-    samples = parity_samples(lab, RECOGNISER, fingerprint, "asr")
-    return Shipped(lab, store, packaged, store.get(packaged.tag), samples)
 
 
 @pytest.fixture
