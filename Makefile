@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SECONDS ?= 600
 PYTHON312 ?= python3.12
 LFM := .venv-lfm
 LFM_STAMP := $(LFM)/.installed
@@ -12,7 +13,7 @@ LFM_HEADER := \# Every pin of the environment lfm, for CPython 3.12 on Linux x86
 
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup data demo demo-voices test test-bento test-sctk env-lfm test-lfm lock-lfm check format docs bench lock clean help
+.PHONY: setup data demo demo-voices test test-bento test-sctk env-lfm test-lfm lock-lfm check format docs bench soak lock clean help
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -71,6 +72,9 @@ test-bento: data  ## Serve exported packages from fresh environments: several mi
 
 bench: data  ## Run the benchmarks: ratios measured side by side in one run
 	for file in benchmarks/[!b]*.py benchmarks/bootstrap_100k.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+soak: data  ## Load a packaged service with twice what it can serve, for SECONDS (600): no crash, no growth, all answered
+	$(BIN)/python benchmarks/bento_soak.py --seconds $(SECONDS)
 
 lock: setup  ## Resolve requirements.lock anew from pyproject.toml
 	printf '%s\n%s\n' '$(LOCK_HEADER_1)' '$(LOCK_HEADER_2)' > requirements.lock

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -20,11 +21,12 @@ from packaging.utils import canonicalize_name
 
 from models.errors import StateError
 from models.fingerprint import model_fingerprint
-from serving.bundle import BUNDLE, DECISION, WEIGHTS, read_bundle, read_calibration
-from serving.package import find_packaged, package
-from serving.parity import check_parity, difference_db
+from serving.bundle import BUNDLE, DECISION, PARITY, WEIGHTS, read_bundle, read_calibration
+from serving.package import find_packaged, package, warnings_of
+from serving.parity import HeardSample, check_parity, difference_db
 from serving.requirements import pinned
 from serving.run import free_port, running
+from serving.ship import ask_once, ship
 from serving.store import Bento, Store
 from tests.serving.evaluated_lab import (
     PROMPTS,
@@ -177,10 +179,12 @@ def test_a_package_that_answers_otherwise_is_deleted(
     lab = make_lab(tmp_path / "lab", shared_weights)
     evaluate_recogniser(lab, starter, ids[:2], texts={ids[0]: "Something else."})
     store = Store(lab.home.root / "bentoml")
-    packaged = package(lab, store, RECOGNISER, quiet)
-    (different,) = packaged.parity.different
+    shipped = ship(lab, store, RECOGNISER, quiet)
+    assert shipped.parity is not None
+    (different,) = shipped.parity.different
     assert (different.id, different.expected) == (f"mini/{ids[0]}", "Something else.")
-    assert not Path(packaged.path).exists()
+    assert not shipped.passed and shipped.request is None
+    assert store.bentos(RECOGNISER) == []
     assert find_packaged(lab, store, RECOGNISER, quiet) is None
 
 
@@ -194,11 +198,45 @@ def test_a_voice_speaks_over_http_as_it_was_heard(tmp_path: Path, shared_weights
     lab = make_lab(tmp_path / "lab", shared_weights)
     evaluate_voice(lab)
     store = Store(lab.home.root / "bentoml")
-    packaged = package(lab, store, VOICE, quiet)
-    assert packaged.parity.passed, packaged.parity.different
-    assert sorted(packaged.parity.checked) == sorted(f"prompts/{name}" for name in PROMPTS)
-    assert packaged.warnings == (f"This version of {VOICE} was never compared; only what passed may be promoted.",)
-    assert store.get(packaged.tag).labels["verdict"] == "none"
+    shipped = ship(lab, store, VOICE, quiet)
+    assert shipped.parity is not None and shipped.parity.passed, shipped.parity
+    assert sorted(shipped.parity.checked) == sorted(f"prompts/{name}" for name in PROMPTS)
+    assert shipped.passed and not shipped.reused
+    assert shipped.request is not None and shipped.request.id == "prompts/short"
+    bento = store.get(shipped.tag)
+    assert bento.labels["verdict"] == "none"
+    warning = f"This version of {VOICE} was never compared; only what passed may be promoted."
+    assert warnings_of(read_bundle(bento.bundle)) == (warning,)
+
+
+def test_what_is_packaged_already_is_asked_once(shipped: Shipped) -> None:
+    again = ship(shipped.lab, shipped.store, RECOGNISER, quiet)
+    assert (again.tag, again.reused, again.parity) == (shipped.bento.tag, True, None)
+    assert again.passed and again.request is not None
+    assert again.request.answer in {sample.text for sample in shipped.samples if isinstance(sample, HeardSample)}
+    assert again.command == f"modellab serve {RECOGNISER}"
+
+
+def test_what_a_killed_process_left_unchecked_is_not_found(shipped: Shipped) -> None:
+    report = shipped.bento.bundle / PARITY
+    content = report.read_text()
+    report.unlink()
+    try:
+        assert find_packaged(shipped.lab, shipped.store, RECOGNISER, quiet) is None
+    finally:
+        report.write_text(content)
+    assert find_packaged(shipped.lab, shipped.store, RECOGNISER, quiet) == shipped.bento
+
+
+def test_a_client_is_told_when_the_answer_is_another(shipped: Shipped, tmp_path: Path) -> None:
+    sample = shipped.samples[0]
+    assert isinstance(sample, HeardSample)
+    with running(shipped.store, shipped.bento, tmp_path / "log") as (url, _):
+        request = ask_once(url, RECOGNISER, replace(sample, text="Something else."))
+        with pytest.raises(StateError, match="gave the OpenAI client no answer"):
+            ask_once(url, "no-such-model", sample)
+    assert request.different is not None
+    assert (request.different.expected, request.different.found) == ("Something else.", sample.text)
 
 
 def test_serve_and_parity_from_the_command_line(shipped: Shipped, repository: Path) -> None:

@@ -44,7 +44,9 @@ def answer_on(connection: socket.socket, rest: bytes) -> tuple[int, str]:
     while block := connection.recv(65536):
         received += block
         head, _, body = received.partition(b"\r\n\r\n")
-        length = next((int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line[:15] == b"content-length:"), 0)
+        length = next(
+            (int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line[:15] == b"content-length:"), 0
+        )
         if body and len(body) >= length:
             return int(head.split()[1]), json.loads(body)["text"]
     raise AssertionError(f"the connection was closed after {received!r}")
@@ -88,10 +90,13 @@ def test_a_client_that_never_ends_its_request_does_not_keep_it_alive(shipped: Sh
     sample = shipped.samples[0]
     assert isinstance(sample, HeardSample)
     settings = {"MODELLAB_SERVE_MAX_UPLOAD_S": "2"}
-    with running(shipped.store, shipped.bento, tmp_path / "log", settings=settings) as (url, process):
-        with half_sent(url, sample) as (connection, _), ThreadPoolExecutor(1) as threads:
-            received = threads.submit(connection.recv, 65536)
-            wait_until(lambda: waiting(url) == 1 or received.done())
-            process.send_signal(signal.SIGTERM)
-            assert b" 408 " in received.result(TIMEOUT_S)
-            assert process.wait(TIMEOUT_S) == 0
+    with (
+        running(shipped.store, shipped.bento, tmp_path / "log", settings=settings) as (url, process),
+        half_sent(url, sample) as (connection, _),
+        ThreadPoolExecutor(1) as threads,
+    ):
+        received = threads.submit(connection.recv, 65536)
+        wait_until(lambda: waiting(url) == 1 or received.done())
+        process.send_signal(signal.SIGTERM)
+        assert b" 408 " in received.result(TIMEOUT_S)
+        assert process.wait(TIMEOUT_S) == 0
