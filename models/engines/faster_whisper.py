@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +14,14 @@ from pydantic import Field
 
 from models.capabilities import check_samples
 from models.engine import Placement, missing_library
-from models.engines._whisper import WhisperDecoding, check_language, check_translation, transcript_of
+from models.engines._whisper import (
+    WhisperDecoding,
+    check_language,
+    check_translation,
+    pieces_of,
+    steering,
+    transcript_of,
+)
 from models.errors import EngineError
 from models.types import Record, Transcript
 
@@ -83,6 +92,21 @@ class FasterWhisper:
             return Transcript(text="", language=language)
         segments, info = self._model.transcribe(samples, language=language, **self._options)
         return transcript_of([asdict(segment) for segment in segments], info.language)
+
+    def transcribe_stream(self, samples: NDArray[np.float32], *, language: str | None) -> Iterator[Transcript]:
+        """Transcribe one recording segment by segment; see `models.capabilities.StreamingTranscriber`."""
+        check_samples(samples)
+        check_language(language, self._languages)
+        if samples.size == 0:
+            return iter(())
+        segments, info = self._model.transcribe(samples, language=language, **self._options)
+        return pieces_of((asdict(segment), info.language) for segment in segments)
+
+    def steered(self, *, prompt: str | None = None, temperature: float | None = None) -> FasterWhisper:
+        """Decode otherwise on the same weights; see `models.capabilities.SteerableTranscriber`."""
+        other = copy(self)
+        other._options = {**self._options, **steering(prompt, temperature)}
+        return other
 
     def translate(self, samples: NDArray[np.float32], *, language: str | None, target: str) -> Transcript:
         """Translate one recording into English; see `models.capabilities.Translator`.
