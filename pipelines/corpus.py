@@ -51,6 +51,10 @@ class CorpusConfig(Record):
     normalizer: NormalizerChoice | str = "basic"
     licence: str = "unknown"
     description: str = ""
+    apart_from: tuple[str, ...] = ()
+    """Corpora that must not share speakers with this one, such as what a model was trained on."""
+    validation: dict[str, Any] = {}
+    """What differs for this corpus from ``validation`` in ``params.yaml``; see `pipelines.validate.limits`."""
 
     @property
     def normalizers(self) -> NormalizerChoice:
@@ -236,8 +240,15 @@ def corpus_digest(utterances: Iterable[Utterance], audio_sha256: Mapping[str, st
 
     Independent of order, of file names and of corpora beside this one.
     """
-    rows = sorted(
-        json.dumps([u.id, audio_sha256[u.id], u.text, u.language, u.speaker, sorted(u.tags.items())], ensure_ascii=False)
-        for u in utterances
-    )
-    return hashlib.sha256("\n".join(rows).encode("utf-8")).hexdigest()
+    return digest_of_rows(digest_row(u, audio_sha256[u.id]) for u in utterances)
+
+
+def digest_row(utterance: Utterance, audio_sha256: str) -> str:
+    """What `corpus_digest` takes of one utterance."""
+    u = utterance
+    return json.dumps([u.id, audio_sha256, u.text, u.language, u.speaker, sorted(u.tags.items())], ensure_ascii=False)
+
+
+def digest_of_rows(rows: Iterable[str]) -> str:
+    """Digest of what `digest_row` gives for each utterance, in any order."""
+    return hashlib.sha256("\n".join(sorted(rows)).encode("utf-8")).hexdigest()
