@@ -91,7 +91,8 @@ def list_corpora(data: Path) -> list[str]:
     """Names of the corpora under ``data/``, sorted."""
     if not data.is_dir():
         return []
-    return sorted(child.name for child in data.iterdir() if (child / MANIFEST).is_file())
+    # A folder with a dot in front is a corpus that is being put together.
+    return sorted(child.name for child in data.iterdir() if child.name[0] != "." and (child / MANIFEST).is_file())
 
 
 def find_corpus(name: str, data: Path) -> Corpus:
@@ -170,8 +171,12 @@ def utterance_of(data: Mapping[str, Any]) -> Utterance:
     return utterance
 
 
-def read_config(folder: Path) -> CorpusConfig:
+def read_config(folder: Path, *, anywhere: bool = False) -> CorpusConfig:
     """Read ``corpus.yaml``; without one, the defaults hold.
+
+    Args:
+        folder: The corpus.
+        anywhere: Whether the folder may have another name than the corpus: it is about to be added.
 
     Raises:
         CorpusError: A field is wrong, or a normalizer does not exist.
@@ -185,7 +190,7 @@ def read_config(folder: Path) -> CorpusConfig:
         raise CorpusError(
             f"{folder.name}/{CONFIG} is wrong: {_first_fault(error)}.", "See docs/corpora.md for its fields."
         ) from error
-    if config.name not in ("", folder.name):
+    if not anywhere and config.name not in ("", folder.name):
         raise CorpusError(
             f"{folder.name}/{CONFIG} names the corpus {config.name!r}.",
             "Rename the folder, or correct the file.",

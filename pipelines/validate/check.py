@@ -32,6 +32,8 @@ class Subject:
     lines: Lines
     count: int
     """Lines there are, for progress."""
+    measured: Counts | None = None
+    """What was measured of its recordings just now; None to measure them."""
 
 
 def facts_path(home: Home) -> Path:
@@ -59,8 +61,8 @@ def validate(lab: Lab, subject: Subject) -> Validation:
     apart = _apart(lab, subject)
     say = listener.get().say
     with FactsStore(facts_path(lab.home)) as store, tempfile.TemporaryDirectory(prefix="modellab-validate-") as scratch:
-        counts = Counts()
-        if not is_prompts(subject.config):
+        counts = subject.measured or Counts()
+        if subject.measured is None and not is_prompts(subject.config):
             counts = measure_lines(lab, subject.lines, store, f"{subject.name}: recordings", subject.count)
         database = Path(scratch) / "tables.sqlite"
         contents = fill(database, subject.lines, Context(subject.config, limits, store, apart))

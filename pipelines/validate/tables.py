@@ -191,7 +191,7 @@ def _shown(characters: str, language: str) -> str | None:
 
 
 def _words_per_second(row: Utterance | Prompt) -> float | None:
-    if isinstance(row, Prompt) or not row.text.strip():
+    if isinstance(row, Prompt) or not row.text.strip() or not row.duration:
         return None
     words, spread = len(row.text.split()), len(split_unspaced(row.text).split())
     return (words if words == spread else spread / CHARACTERS_A_WORD) / row.duration
