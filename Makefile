@@ -28,7 +28,7 @@ $(STAMP): requirements.lock pyproject.toml
 	touch $(STAMP)
 
 data: setup  ## Pull the versioned test corpora
-	$(BIN)/dvc pull --quiet
+	$(BIN)/modellab corpus pull --quiet
 
 demo: data  ## Evaluate two recognisers on the starter corpus, compare them, decide
 	$(BIN)/modellab demo

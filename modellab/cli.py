@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from modellab import console
-from modellab.commands import corpora, evaluation, matrix, serve, servers
+from modellab.commands import corpora, corpus_changes, evaluation, matrix, serve, servers, validation
 from modellab.commands.common import EXIT_INTERRUPTED, INTERRUPTED
 from models.errors import LabError
 
@@ -39,6 +39,10 @@ app.command("parity")(serve.parity)
 app.command("up")(servers.up)
 app.command("down")(servers.down)
 app.command("status")(servers.status)
+corpora.app.command("add")(corpus_changes.add)
+corpora.app.command("validate")(validation.validate)
+corpora.app.command("push")(corpus_changes.push)
+corpora.app.command("pull")(corpus_changes.pull)
 app.add_typer(matrix.app, name="models")
 app.add_typer(corpora.app, name="corpus")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,13 +121,62 @@ def decode(path: Path, *, sample_rate_hz: int = SAMPLE_RATE_HZ, limits: AudioLim
     audio = Audio(samples, sample_rate_hz, source_rate, channels, source_format)
     if not len(samples):
         raise AudioError(f"{path.name} holds no samples.", REMEDY_REPLACE)
-    declared_s = declared / source_rate
-    if declared_s - audio.duration_s > max(SHORTFALL_S, SHORTFALL_RATIO * declared_s):
-        raise AudioError(
-            f"{path.name} is cut short: its header declares {declared_s:.2f} s and {audio.duration_s:.2f} s are there.",
-            REMEDY_REPLACE,
-        )
+    if (cut := shortfall(path.name, declared / source_rate, audio.duration_s)) is not None:
+        raise cut
     return audio
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened recording, to be looked at as it is: every channel, at the file's rate."""
+
+    rate_hz: int
+    channels: int
+    format: str
+    """libsndfile's name, such as ``WAV/PCM_16``."""
+    declared_s: float
+    """Length that the header declares."""
+    blocks: Iterator[FloatSamples]
+    """Of shape (n, channels), `BLOCK_VALUES` at most; values may be anything, also NaN."""
+
+
+@contextmanager
+def opened(path: Path, limits: AudioLimits = DEFAULT_LIMITS) -> Iterator[Source]:
+    """Open a file for looking at its samples, within the same bounds as `decode`.
+
+    Raises:
+        AudioError: As `decode`, here or while the blocks are read; but values that are not finite are given as they are,
+            and whether the file is as long as it declares is for the caller to say (`shortfall`).
+    """
+    _check_size(path, limits)
+    with _open(path) as file:
+        _check_header(path, file, limits)
+        rate = int(file.samplerate)
+        yield Source(
+            rate_hz=rate,
+            channels=int(file.channels),
+            format=f"{file.format}/{file.subtype}",
+            declared_s=_declared_frames(file) / rate,
+            blocks=_bounded(path, file, limits),
+        )
+
+
+def _bounded(path: Path, file: soundfile.SoundFile, limits: AudioLimits) -> Iterator[FloatSamples]:
+    read = 0
+    for block in _blocks(path, file):
+        read += len(block)
+        if read / file.samplerate > limits.max_duration_s:
+            raise _too_long(path, read / file.samplerate, limits)
+        yield block
+
+
+def shortfall(name: str, declared_s: float, actual_s: float) -> AudioError | None:
+    """Say that a file holds less than its header declares; None if it does not."""
+    if declared_s - actual_s <= max(SHORTFALL_S, SHORTFALL_RATIO * declared_s):
+        return None
+    return AudioError(
+        f"{name} is cut short: its header declares {declared_s:.2f} s and {actual_s:.2f} s are there.", REMEDY_REPLACE
+    )
 
 
 def duration_fault(name: str, declared_s: float, actual_s: float) -> str | None:
@@ -229,6 +279,11 @@ def _resampled(path: Path, file: soundfile.SoundFile, sample_rate_hz: int, limit
 
 
 def _mono_blocks(path: Path, file: soundfile.SoundFile) -> Iterator[FloatSamples]:
+    for block in _blocks(path, file):
+        yield block.mean(axis=1, dtype=np.float32) if block.shape[1] > 1 else block[:, 0]
+
+
+def _blocks(path: Path, file: soundfile.SoundFile) -> Iterator[FloatSamples]:
     import soundfile
 
     frames = min(BLOCK_S * file.samplerate, BLOCK_VALUES // file.channels)
@@ -239,4 +294,4 @@ def _mono_blocks(path: Path, file: soundfile.SoundFile) -> Iterator[FloatSamples
             raise AudioError(f"{path.name} cannot be decoded to its end ({error}).", REMEDY_REPLACE) from error
         if not len(block):
             return
-        yield block.mean(axis=1, dtype=np.float32) if block.shape[1] > 1 else block[:, 0]
+        yield block

@@ -51,6 +51,10 @@ class CorpusConfig(Record):
     normalizer: NormalizerChoice | str = "basic"
     licence: str = "unknown"
     description: str = ""
+    apart_from: tuple[str, ...] = ()
+    """Corpora that must not share speakers with this one, such as what a model was trained on."""
+    validation: dict[str, Any] = {}
+    """What differs for this corpus from ``validation`` in ``params.yaml``; see `pipelines.validate.limits`."""
 
     @property
     def normalizers(self) -> NormalizerChoice:
@@ -87,7 +91,8 @@ def list_corpora(data: Path) -> list[str]:
     """Names of the corpora under ``data/``, sorted."""
     if not data.is_dir():
         return []
-    return sorted(child.name for child in data.iterdir() if (child / MANIFEST).is_file())
+    # A folder with a dot in front is a corpus that is being put together.
+    return sorted(child.name for child in data.iterdir() if child.name[0] != "." and (child / MANIFEST).is_file())
 
 
 def find_corpus(name: str, data: Path) -> Corpus:
@@ -166,8 +171,12 @@ def utterance_of(data: Mapping[str, Any]) -> Utterance:
     return utterance
 
 
-def read_config(folder: Path) -> CorpusConfig:
+def read_config(folder: Path, *, anywhere: bool = False) -> CorpusConfig:
     """Read ``corpus.yaml``; without one, the defaults hold.
+
+    Args:
+        folder: The corpus.
+        anywhere: Whether the folder may have another name than the corpus: it is about to be added.
 
     Raises:
         CorpusError: A field is wrong, or a normalizer does not exist.
@@ -181,7 +190,7 @@ def read_config(folder: Path) -> CorpusConfig:
         raise CorpusError(
             f"{folder.name}/{CONFIG} is wrong: {_first_fault(error)}.", "See docs/corpora.md for its fields."
         ) from error
-    if config.name not in ("", folder.name):
+    if not anywhere and config.name not in ("", folder.name):
         raise CorpusError(
             f"{folder.name}/{CONFIG} names the corpus {config.name!r}.",
             "Rename the folder, or correct the file.",
@@ -236,8 +245,15 @@ def corpus_digest(utterances: Iterable[Utterance], audio_sha256: Mapping[str, st
 
     Independent of order, of file names and of corpora beside this one.
     """
-    rows = sorted(
-        json.dumps([u.id, audio_sha256[u.id], u.text, u.language, u.speaker, sorted(u.tags.items())], ensure_ascii=False)
-        for u in utterances
-    )
-    return hashlib.sha256("\n".join(rows).encode("utf-8")).hexdigest()
+    return digest_of_rows(digest_row(u, audio_sha256[u.id]) for u in utterances)
+
+
+def digest_row(utterance: Utterance, audio_sha256: str) -> str:
+    """What `corpus_digest` takes of one utterance."""
+    u = utterance
+    return json.dumps([u.id, audio_sha256, u.text, u.language, u.speaker, sorted(u.tags.items())], ensure_ascii=False)
+
+
+def digest_of_rows(rows: Iterable[str]) -> str:
+    """Digest of what `digest_row` gives for each utterance, in any order."""
+    return hashlib.sha256("\n".join(sorted(rows)).encode("utf-8")).hexdigest()
