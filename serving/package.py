@@ -39,7 +39,7 @@ from serving.store import Bento, Store
 
 BENTOML = "bentoml"
 SERVICE_OBJECT = "serving.bento:ModelService"
-LAB_ONLY = ("package.py", "parity.py", "requirements.py", "run.py", "samples.py", "store.py")
+LAB_ONLY = ("package.py", "parity.py", "release.py", "requirements.py", "run.py", "samples.py", "store.py")
 """Modules of `serving` that package and check; a running service needs none of them."""
 
 Say = Callable[[str], None]
