@@ -43,6 +43,7 @@ LAB_ONLY = (
     "export.py",
     "package.py",
     "parity.py",
+    "release.py",
     "requirements.py",
     "run.py",
     "samples.py",

@@ -25,6 +25,7 @@ SHOWN = 10
 """Differing items that are printed."""
 
 Model = Annotated[str, typer.Argument(help="A model's name; see `modellab models list`.")]
+ModelOrTask = Annotated[str, typer.Argument(help="A model's name, or asr or tts for what is in production.")]
 Items = Annotated[int | None, typer.Option("--sample", min=1, help="Items of the evaluation to ask for. Default: 12.")]
 API_KEY = "MODELLAB_API_KEY"
 
@@ -68,7 +69,7 @@ def package(
 
 
 def serve(
-    model: Model,
+    model: ModelOrTask,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 3000,
     device: Device = None,
     compute_type: ComputeType = None,
@@ -81,7 +82,9 @@ def serve(
 
     check_port(port)
     store, say = store_of(lab), TerminalProgress().say
-    bento = find_packaged(lab, store, model, say, device, compute_type)
+    model, bento = _in_production(lab, model)
+    if bento is None:
+        bento = find_packaged(lab, store, model, say, device, compute_type)
     if bento is None:
         say(f"{model} is not packaged as it is now; packaging it first")
         packaged = _package(lab, store, model, device, compute_type)
@@ -139,6 +142,31 @@ def parity(
         print_parity(report)
     if not report.passed:
         raise typer.Exit(EXIT_DIFFERENT)
+
+
+def _in_production(lab: Lab, model: str) -> tuple[str, Bento | None]:
+    """Take a task for the model in production for it, and find its package; another name stays as it is."""
+    from models.errors import StateError
+    from registry.stages import production_model, production_version, read_state, task_named
+    from serving.package import describe
+    from serving.release import production_package
+
+    task = task_named(model)
+    if task is None:
+        return model, None
+    state = read_state(lab)
+    card, version = production_model(task, lab.cards(), state), production_version(state, task)
+    if card is None:
+        raise StateError(f"No model is in production for {task}.", "Run: modellab promote MODEL --to production")
+    if version is None:
+        return card.name, None
+    bento = production_package(lab, version)
+    if bento is None and describe(lab, card.name, TerminalProgress().say)[0].digest != version.version:
+        raise StateError(
+            f"{version} is in production for {task}, its package is not here, and {card.name} has changed since.",
+            "Bring back the package, or the card, weights and libraries that it was released with.",
+        )
+    return card.name, bento
 
 
 def store_of(lab: Lab) -> Store:
