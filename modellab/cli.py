@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from modellab import console
-from modellab.commands import corpora, evaluation, matrix, serve, servers
+from modellab.commands import corpora, degrade, evaluation, matrix, serve, servers
 from modellab.commands.common import EXIT_INTERRUPTED, INTERRUPTED
 from models.errors import LabError
 
@@ -39,6 +39,7 @@ app.command("parity")(serve.parity)
 app.command("up")(servers.up)
 app.command("down")(servers.down)
 app.command("status")(servers.status)
+corpora.app.command("degrade")(degrade.degrade)
 app.add_typer(matrix.app, name="models")
 app.add_typer(corpora.app, name="corpus")
 

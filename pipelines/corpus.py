@@ -19,6 +19,8 @@ from pipelines.normalize import find_normalizer
 from pipelines.types import Utterance
 
 CONFIG = "corpus.yaml"
+DERIVED = Path("results", "corpora")
+"""Where corpora made from others lie, relative to the project: outside ``data/``, all of which is one output of DVC."""
 
 
 class NormalizerRule(Record):
@@ -87,7 +89,7 @@ def list_corpora(data: Path) -> list[str]:
     """Names of the corpora under ``data/``, sorted."""
     if not data.is_dir():
         return []
-    return sorted(child.name for child in data.iterdir() if (child / MANIFEST).is_file())
+    return sorted(child.name for child in data.iterdir() if (child / MANIFEST).is_file() and not child.name.startswith("."))
 
 
 def find_corpus(name: str, data: Path) -> Corpus:
@@ -100,7 +102,7 @@ def find_corpus(name: str, data: Path) -> Corpus:
 
 
 def corpus_folder(name: str, data: Path) -> Path:
-    """Find the folder of a corpus by its name under ``data/``, or by its path.
+    """Find the folder of a corpus by its name under ``data/``, else among the derived ones, or by its path.
 
     Raises:
         CorpusError: It does not exist.
@@ -111,7 +113,10 @@ def corpus_folder(name: str, data: Path) -> Path:
         if not (folder / MANIFEST).is_file():
             raise CorpusError(f"The folder {name} has no {MANIFEST}.", "See docs/corpora.md for a corpus's layout.")
     elif not (folder / MANIFEST).is_file():
-        available = list_corpora(data)
+        derived = data.parent / DERIVED
+        if (derived / name / MANIFEST).is_file():
+            return derived / name
+        available = [*list_corpora(data), *list_corpora(derived)]
         message, remedy = unknown_name("corpus", name, available)
         if not available:
             remedy = f"{data} holds no corpora: run `dvc pull` first."
@@ -237,7 +242,11 @@ def corpus_digest(utterances: Iterable[Utterance], audio_sha256: Mapping[str, st
     Independent of order, of file names and of corpora beside this one.
     """
     rows = sorted(
-        json.dumps([u.id, audio_sha256[u.id], u.text, u.language, u.speaker, sorted(u.tags.items())], ensure_ascii=False)
+        json.dumps(
+            # What pairs a variant with its original is added only where there is something, so that old digests hold.
+            [u.id, audio_sha256[u.id], u.text, u.language, u.speaker, sorted(u.tags.items()), *filter(None, [u.variant_of])],
+            ensure_ascii=False,
+        )
         for u in utterances
     )
     return hashlib.sha256("\n".join(rows).encode("utf-8")).hexdigest()
