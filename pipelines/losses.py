@@ -40,8 +40,8 @@ def pairs_of(table: ScoreTable) -> dict[str, list[tuple[int, int]]]:
     """Find the rows that belong together.
 
     Returns:
-        Variant → (row of the original, row of the variant), in the order of the variants' rows. A variant whose original was not
-        evaluated has no pair.
+        Variant → (row of the original, row of the variant), in the order of the variants' rows. A variant whose original
+        was not evaluated has no pair.
     """
     rows = {score.id: row for row, score in enumerate(table.scores)}
     found: dict[str, list[tuple[int, int]]] = {}

@@ -1,8 +1,8 @@
 """A variant of a corpus as a corpus of its own: the same utterances, each recording degraded.
 
-The result is the same bytes wherever and however often it is made: what is random is drawn by the utterance's id, audio is
-FLAC (whose encoder draws nothing, unlike Ogg's serial numbers), and nothing is dated. What was finished before a kill is kept
-in a folder beside the result and not made again; the result appears whole, by a rename.
+The result is the same bytes however often it is made: what is random is drawn by the utterance's id, audio is FLAC (whose
+encoder draws nothing, unlike Ogg's serial numbers), and nothing is dated. What was finished before a kill is kept in a
+folder beside the result and not made again; the result appears whole, by a rename.
 """
 
 from __future__ import annotations

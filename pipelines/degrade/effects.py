@@ -53,8 +53,8 @@ class Means:
     def generator(self, utterance: str, kind: str) -> np.random.Generator:
         """The random numbers of one recording and one kind of step.
 
-        The variant plays no part: a recording has the same stretch of the same noise at 20 dB and at 0 dB, so that levels can
-        be compared as well.
+        The variant plays no part: a recording has the same stretch of the same noise at 20 dB and at 0 dB, so that
+        levels can be compared as well.
         """
         digest = hashlib.sha256(f"{self.seed}\n{kind}\n{utterance}".encode()).digest()
         return np.random.default_rng(int.from_bytes(digest[:16], "big"))

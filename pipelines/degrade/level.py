@@ -7,6 +7,7 @@ less noise the more pauses there are.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ def speech_level(samples: Samples, rate_hz: int) -> SpeechLevel | None:
             break
         level_db = 10.0 * math.log10(energy / active)
         levels.append((level_db, level_db - 20.0 * math.log10(threshold)))
-    for (before_db, above_before), (after_db, above_after) in zip(levels, levels[1:], strict=False):
+    for (before_db, above_before), (after_db, above_after) in itertools.pairwise(levels):
         if above_after <= MARGIN_DB <= above_before:
             part = (above_before - MARGIN_DB) / (above_before - above_after)
             active_db = before_db + part * (after_db - before_db)

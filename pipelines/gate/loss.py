@@ -45,7 +45,7 @@ def _judge(rule: LossRule, name: str, loss: Loss | None, harm_is_shown: bool) ->
     pair = loss.pair
     sign = -1.0 if metric.higher_is_better else 1.0
     low, high = sorted((sign * pair.low, sign * pair.high))
-    finding = replace(finding, candidate=sign * pair.delta, low=low, high=high)
+    finding = replace(finding, candidate=loss.degraded, delta=sign * pair.delta, low=low, high=high)
     if lacking := shortage(rule, loss.n, loss.blocks):
         return finding.inconclusive(lacking)
     caution = f" ({pair.note})" if pair.note else ""
