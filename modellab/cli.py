@@ -18,6 +18,7 @@ from modellab.commands import (
     approvals,
     corpora,
     corpus_changes,
+    degrade,
     evaluation,
     lifecycle,
     matrix,
@@ -56,6 +57,7 @@ corpora.app.command("add")(corpus_changes.add)
 corpora.app.command("validate")(validation.validate)
 corpora.app.command("push")(corpus_changes.push)
 corpora.app.command("pull")(corpus_changes.pull)
+corpora.app.command("degrade")(degrade.degrade)
 app.add_typer(matrix.app, name="models")
 app.add_typer(corpora.app, name="corpus")
 app.add_typer(approvals.app, name="approvals")

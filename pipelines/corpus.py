@@ -19,6 +19,8 @@ from pipelines.normalize import find_normalizer
 from pipelines.types import Utterance
 
 CONFIG = "corpus.yaml"
+DERIVED = Path("results", "corpora")
+"""Where corpora made from others lie, relative to the project: outside ``data/``, all of which is one output of DVC."""
 
 
 class NormalizerRule(Record):
@@ -105,7 +107,7 @@ def find_corpus(name: str, data: Path) -> Corpus:
 
 
 def corpus_folder(name: str, data: Path) -> Path:
-    """Find the folder of a corpus by its name under ``data/``, or by its path.
+    """Find the folder of a corpus by its name under ``data/``, else among the derived ones, or by its path.
 
     Raises:
         CorpusError: It does not exist.
@@ -116,7 +118,10 @@ def corpus_folder(name: str, data: Path) -> Path:
         if not (folder / MANIFEST).is_file():
             raise CorpusError(f"The folder {name} has no {MANIFEST}.", "See docs/corpora.md for a corpus's layout.")
     elif not (folder / MANIFEST).is_file():
-        available = list_corpora(data)
+        derived = data.parent / DERIVED
+        if (derived / name / MANIFEST).is_file():
+            return derived / name
+        available = [*list_corpora(data), *list_corpora(derived)]
         message, remedy = unknown_name("corpus", name, available)
         if not available:
             remedy = f"{data} holds no corpora: run `dvc pull` first."
@@ -251,7 +256,10 @@ def corpus_digest(utterances: Iterable[Utterance], audio_sha256: Mapping[str, st
 def digest_row(utterance: Utterance, audio_sha256: str) -> str:
     """What `corpus_digest` takes of one utterance."""
     u = utterance
-    return json.dumps([u.id, audio_sha256, u.text, u.language, u.speaker, sorted(u.tags.items())], ensure_ascii=False)
+    # What pairs a variant with its original is added only where there is something, so that old digests hold.
+    pair = [u.variant_of] if u.variant_of else []
+    row = [u.id, audio_sha256, u.text, u.language, u.speaker, sorted(u.tags.items()), *pair]
+    return json.dumps(row, ensure_ascii=False)
 
 
 def digest_of_rows(rows: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from models.card import SHIPPED_CARDS, ModelCard, read_cards
 from models.engine import available_cores
 from models.types import Record
+from pipelines.corpus import DERIVED
 from pipelines.home import Home
 
 DEFAULT_WORKERS = 4
@@ -58,6 +59,11 @@ class Lab(Record):
     def data(self) -> Path:
         """The folder of corpora."""
         return self.project / "data"
+
+    @property
+    def derived(self) -> Path:
+        """The folder of corpora made from others: degraded variants."""
+        return self.data.parent / DERIVED
 
     @property
     def params(self) -> Path:

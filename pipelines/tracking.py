@@ -137,6 +137,10 @@ def log_evaluation(client: MlflowClient, evaluation: Evaluation, items: Sequence
     metrics = _metric_values(evaluation.metrics)
     for name, per_slice in evaluation.slices.items():
         metrics |= _metric_values(per_slice, f"{name.replace('=', '.')}/")
+    for loss in evaluation.losses:
+        for suffix, number in (("", loss.delta), ("/ci_low", loss.ci_low), ("/ci_high", loss.ci_high)):
+            if number is not None:
+                metrics[_metric_key(f"loss/{loss.variant}/{loss.metric}{suffix}")] = number
     _log_batch(client, evaluation.run_id, metrics, params, tags)
     _log_inputs(client, evaluation, items)
     client.log_artifacts(evaluation.run_id, str(folder))

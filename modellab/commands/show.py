@@ -8,7 +8,7 @@ from rich.table import Table
 
 from modellab.console import out
 from models.types import Task
-from pipelines.report.formatting import metric_label, metric_text
+from pipelines.report.formatting import delta_text, interval_text, metric_label, metric_text, value_text
 from pipelines.types import Comparison, Evaluation, RuleResult, Verdict
 
 HEADLINES: Mapping[Task, tuple[str, ...]] = {
@@ -50,6 +50,15 @@ def show_evaluation(evaluation: Evaluation) -> None:
         if name.partition("=")[0] in SLICE_KEYS and rate in metrics:
             table.add_row(f"[dim]{label}, {name}[/]", metric_text(rate, metrics[rate]), str(metrics[rate].n))
     out.print(table)
+    for loss in evaluation.losses:
+        if loss.metric == rate:
+            out.print(
+                f"{loss.variant}: {_within(metric_label(rate))} {value_text(rate, loss.unit, loss.original)} becomes "
+                f"{value_text(rate, loss.unit, loss.degraded)}, {delta_text(rate, loss.unit, loss.delta)} "
+                f"{interval_text(rate, loss.unit, loss.ci_low, loss.ci_high)} "
+                f"({loss.n} recordings, {loss.blocks} speakers)",
+                markup=False,
+            )
     if evaluation.timings.cost is not None:
         out.print(f"cost of this run: {evaluation.timings.cost:.4f}, in the currency of the card's price")
     for bad in evaluation.quarantined:
