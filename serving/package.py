@@ -201,13 +201,12 @@ def find_packaged(
 ) -> Bento | None:
     """Give the newest Bento of exactly this version of a model that passed its parity check; None if there is none."""
     bundle, _ = describe(lab, model, say, device, compute_type)
-    return newest_checked(store, bundle)
+    return newest_checked(store, bento_name(bundle.card), fingerprint=bundle.digest)
 
 
-def newest_checked(store: Store, bundle: Bundle, **labels: str) -> Bento | None:
-    """Give the newest Bento of what was described, with these labels, that passed its parity check; None without one."""
-    bentos = store.bentos(bento_name(bundle.card), fingerprint=bundle.digest, **labels)
-    return next((bento for bento in bentos if (bento.bundle / PARITY).is_file()), None)
+def newest_checked(store: Store, name: str, **labels: str) -> Bento | None:
+    """Give the newest Bento of a name, with these labels, that passed its parity check; None without one."""
+    return next((bento for bento in store.bentos(name, **labels) if (bento.bundle / PARITY).is_file()), None)
 
 
 def warnings_of(bundle: Bundle) -> tuple[str, ...]:

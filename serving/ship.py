@@ -12,7 +12,7 @@ import httpx2
 from models.errors import StateError
 from models.types import Record
 from pipelines.lab import Lab
-from serving.package import describe, log_path, newest_checked, package
+from serving.package import bento_name, describe, log_path, newest_checked, package
 from serving.parity import (
     TEXT_CHARACTERS,
     Difference,
@@ -85,7 +85,7 @@ def ship(lab: Lab, store: Store, model: str, say: Callable[[str], None]) -> Ship
     sample = min(samples, key=_cost)
     command = f"modellab serve {name}"
     # What the gate says is in the package, so another verdict makes another package.
-    bento = newest_checked(store, bundle, verdict=bundle.verdict)
+    bento = newest_checked(store, bento_name(bundle.card), fingerprint=bundle.digest, verdict=bundle.verdict)
     if bento is not None:
         say(f"{bento.tag} is packaged already; starting it for one request")
         with running(store, bento, log_path(store, bento)) as (url, _):
