@@ -21,6 +21,8 @@ from pipelines.types import Utterance
 CONFIG = "corpus.yaml"
 DERIVED = Path("results", "corpora")
 """Where corpora made from others lie, relative to the project: outside ``data/``, all of which is one output of DVC."""
+VOICE_KEYS = frozenset({"spoken", "reference_audio_filepath"})
+"""Keys of a line that are about voices alone."""
 
 
 class NormalizerRule(Record):
@@ -162,18 +164,25 @@ def parse_line(line: str) -> Utterance:
 
 def utterance_of(data: Mapping[str, Any]) -> Utterance:
     """Make an utterance of a line's keys; see `parse_line`."""
-    # Written for voices (`pipelines.prompts`), where a corpus is for both tasks; as a tag it would be a slice a line.
-    utterance = record_of({key: value for key, value in data.items() if key != "spoken"}, Utterance)
+    # Written for voices (`pipelines.prompts`), where a corpus is for both tasks; as tags they would be a slice a line.
+    utterance = record_of({key: value for key, value in data.items() if key not in VOICE_KEYS}, Utterance)
     if not utterance.duration:
         raise ValueError("duration: Input should be greater than 0 (found 0)")
-    audio = PurePosixPath(utterance.audio_filepath)
-    if not audio.name:
-        raise ValueError(f"audio_filepath {utterance.audio_filepath!r} names no file")
-    if audio.is_absolute() or ".." in audio.parts:
-        raise ValueError(
-            f"audio_filepath {utterance.audio_filepath!r} leaves the corpus's folder; give a path relative to it"
-        )
+    check_inside("audio_filepath", utterance.audio_filepath)
     return utterance
+
+
+def check_inside(key: str, text: str) -> None:
+    """Hold a path in a manifest to the corpus's folder.
+
+    Raises:
+        ValueError: It names no file, or leaves the folder.
+    """
+    path = PurePosixPath(text)
+    if not path.name:
+        raise ValueError(f"{key} {text!r} names no file")
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{key} {text!r} leaves the corpus's folder; give a path relative to it")
 
 
 def read_config(folder: Path, *, anywhere: bool = False) -> CorpusConfig:

@@ -17,12 +17,14 @@ HEADLINES: Mapping[Task, tuple[str, ...]] = {
         "invented_words_per_minute", "rtf", "latency_p50", "latency_p95", "load_time", "peak_memory",
     ),
     "tts": (
-        "roundtrip_wer", "roundtrip_cer", "dnsmos_overall", "dnsmos_signal", "dnsmos_background", "dnsmos_p808",
-        "silent_share", "clipped_share", "longest_pause", "duration_spread", "rtf", "latency_p50", "first_audio_p50",
-        "load_time", "peak_memory",
+        "roundtrip_wer", "roundtrip_cer", "dnsmos_overall", "dnsmos_signal", "dnsmos_background", "dnsmos_p808", "plcmos",
+        "speaker_similarity", "silent_share", "clipped_share", "longest_pause", "duration_spread", "rtf", "latency_p50",
+        "first_audio_p50", "load_time", "peak_memory",
     ),
 }  # fmt: skip
 SLICED: Mapping[Task, tuple[str, str]] = {"asr": ("wer", "WER"), "tts": ("roundtrip_wer", "round-trip WER")}
+WITH_REFERENCE = frozenset({"speaker_similarity"})
+"""Shown only where prompts have what it compares with."""
 SLICE_KEYS = ("domain", "bandwidth", "language", "accent", "kind")
 COLOURS: dict[Verdict, str] = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
@@ -44,7 +46,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
     table.add_column("value [95% interval]")
     table.add_column("n", justify="right")
     for name in HEADLINES[task]:
-        if (result := evaluation.metrics.get(name)) is not None:
+        if (result := evaluation.metrics.get(name)) is not None and (result.n or name not in WITH_REFERENCE):
             table.add_row(metric_label(name), metric_text(name, result), str(result.n or ""))
     for name, metrics in evaluation.slices.items():
         if name.partition("=")[0] in SLICE_KEYS and rate in metrics:
