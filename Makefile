@@ -30,10 +30,10 @@ $(STAMP): requirements.lock pyproject.toml
 data: setup  ## Pull the versioned test corpora
 	$(BIN)/modellab corpus pull --quiet
 
-demo: data  ## Evaluate two recognisers on the starter corpus, compare them, decide
+demo: data  ## Evaluate two recognisers on the starter corpus, compare them, decide, package and ask what won
 	$(BIN)/modellab demo
 
-demo-voices: data  ## Evaluate two voices on the prompts, compare them, decide
+demo-voices: data  ## Evaluate two voices on the prompts, compare them, decide, package and ask what won
 	$(BIN)/modellab demo --voices
 
 test: data  ## Run the tests

@@ -16,6 +16,8 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
+import soundfile
+from numpy.typing import NDArray
 from openai import OpenAI
 from packaging.utils import canonicalize_name
 
@@ -23,11 +25,12 @@ from models.errors import StateError
 from models.fingerprint import model_fingerprint
 from serving.bundle import BUNDLE, DECISION, PARITY, WEIGHTS, read_bundle, read_calibration
 from serving.package import find_packaged, package, warnings_of
-from serving.parity import HeardSample, check_parity, difference_db
+from serving.parity import HeardSample, SpokenSample, check_parity, compare_audio, difference_db
 from serving.requirements import pinned
 from serving.run import free_port, running
 from serving.ship import ask_once, ship
 from serving.store import Bento, Store
+from tests.conftest import REPOSITORY
 from tests.serving.evaluated_lab import (
     PROMPTS,
     RECOGNISER,
@@ -137,10 +140,13 @@ def test_other_decoding_is_named_item_by_item(altered: Bento, shipped: Shipped, 
     (altered.bundle / BUNDLE).write_text(changed.model_dump_json())
     with running(shipped.store, altered, tmp_path / "log") as (url, _):
         report = check_parity(url, RECOGNISER, shipped.packaged.fingerprint, shipped.samples)
+        said = command_line(shipped, "parity", RECOGNISER, "--url", url, "--sample", "1", "--json")
     assert [item.id for item in report.different] == [sample.id for sample in shipped.samples]
+    assert said.returncode == 1
+    assert json.loads(said.stdout)["different"] == [report.different[0].model_dump()]
     requests = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith('{"time"')]
     heard = [line for line in requests if line.get("route") == "/v1/audio/transcriptions"]
-    assert len(heard) == len(shipped.samples) and all(line["status"] == 200 and line["request_id"] for line in heard)
+    assert len(heard) == len(shipped.samples) + 1 and all(line["status"] == 200 and line["request_id"] for line in heard)
 
 
 def spoil_weights(bento: Bento) -> None:
@@ -239,13 +245,22 @@ def test_a_client_is_told_when_the_answer_is_another(shipped: Shipped, tmp_path:
     assert (request.different.expected, request.different.found) == ("Something else.", sample.text)
 
 
-def test_serve_and_parity_from_the_command_line(shipped: Shipped, repository: Path) -> None:
-    port = free_port()
+def environment_of(shipped: Shipped) -> dict[str, str]:
     ours = {"MODELLAB_PROJECT": str(shipped.lab.project), "MODELLAB_HOME": str(shipped.lab.home_folder)}
-    environment = {**os.environ, **ours, "PYTHONPATH": str(repository)}
-    command = [sys.executable, "-m", "modellab"]
-    serve = [*command, "serve", RECOGNISER, "--port", str(port), "--json"]
-    with subprocess.Popen(serve, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as service:
+    return {**os.environ, **ours, "PYTHONPATH": str(REPOSITORY)}
+
+
+def command_line(shipped: Shipped, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "modellab", *arguments]
+    return subprocess.run(command, env=environment_of(shipped), capture_output=True, text=True, timeout=120)
+
+
+def test_serve_and_parity_from_the_command_line(shipped: Shipped) -> None:
+    port = free_port()
+    serve = [sys.executable, "-m", "modellab", "serve", RECOGNISER, "--port", str(port), "--json"]
+    with subprocess.Popen(
+        serve, env=environment_of(shipped), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as service:
         assert service.stdout is not None
         lines = []
         while not lines or lines[-1] != "}\n":
@@ -254,14 +269,33 @@ def test_serve_and_parity_from_the_command_line(shipped: Shipped, repository: Pa
         said = json.loads("".join(lines))
         assert said["tag"] == shipped.bento.tag
         assert httpx2.get(f"{said['url']}/readyz", trust_env=False).status_code == 200
-        check = [*command, "parity", RECOGNISER, "--url", f"{said['url']}/v1", "--json"]
-        done = subprocess.run(check, env=environment, capture_output=True, text=True, timeout=120)
+        done = command_line(shipped, "parity", RECOGNISER, "--url", f"{said['url']}/v1", "--json")
         service.send_signal(signal.SIGINT)
         assert service.wait(60) == 0
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["passed"]
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(f"{said['url']}/readyz", trust_env=False)
+
+
+def test_speech_may_differ_by_rounding_only(tmp_path: Path) -> None:
+    tone = 0.3 * np.sin(np.arange(24_000, dtype=np.float32) / 10)
+    soundfile.write(tmp_path / "stored.flac", tone, 24_000, subtype="PCM_16")
+    sample = SpokenSample("a", "A tone.", tmp_path / "stored.flac")
+    noise = np.random.default_rng(1).normal(size=24_000).astype(np.float32)
+
+    def told(samples: NDArray[np.float32], rate: int = 24_000) -> str | None:
+        difference = compare_audio(sample, (samples, rate))
+        return difference and difference.found
+
+    assert told(tone) is None
+    assert told(np.rint(tone * 32768).astype(np.float32) / 32768) is None
+    assert told(tone[:-200]) is None  # 8 ms
+    assert told(tone[:-300]) == "0.988 s at 24000 Hz"
+    assert told(tone, 22_050) == "1.088 s at 22050 Hz"
+    assert told(tone + 0.001 * noise) is None  # -47 dB
+    assert told(tone + 0.005 * noise) == "difference -32.6 dB"
+    assert told(tone * np.float32(0.98)) == "difference -34.0 dB"
 
 
 def test_the_level_of_a_difference() -> None:
