@@ -24,6 +24,7 @@ from pipelines.report.figures import Plot
 from pipelines.scores import UtteranceScore
 from pipelines.suspects import suspect_references
 from pipelines.types import Evaluation, EvaluationFingerprint, Prediction, Suspect
+from pipelines.validate.attach import with_validations
 from pipelines.witnesses import weights_group, witnesses
 
 
@@ -88,6 +89,7 @@ def record_evaluation(
             folder=folder,
             wall_s=time.perf_counter() - started,
         )
+        evaluation = with_validations(lab.home, evaluation, folder)
         write_predictions(Path(evaluation.predictions), gathered, scores)
         write_atomically(folder / "evaluation.json", evaluation.model_dump_json(indent=2))
         write_atomically(folder / "calibration.json", calibration.model_dump_json(indent=1))

@@ -22,6 +22,7 @@ from pipelines.scores import UtteranceScore
 from pipelines.speech_store import Synthesis
 from pipelines.synthesize import PreparedSpeech
 from pipelines.types import EvaluationFingerprint
+from pipelines.validate.attach import with_validations
 
 
 def record_speech(
@@ -74,6 +75,7 @@ def record_speech(
             folder=folder,
             wall_s=time.perf_counter() - started,
         )
+        evaluation = with_validations(lab.home, evaluation, folder)
         write_predictions(Path(evaluation.predictions), gathered, scores)
         write_atomically(folder / "evaluation.json", evaluation.model_dump_json(indent=2))
         plots = evaluation_plots(evaluation, scores)

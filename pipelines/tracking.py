@@ -120,6 +120,7 @@ def log_evaluation(client: MlflowClient, evaluation: Evaluation, items: Sequence
         "modellab.data_version": evaluation.data_version,
         "modellab.fingerprint": evaluation.fingerprint.digest,
         "modellab.model_fingerprint": evaluation.fingerprint.model,
+        **{_metric_key(f"modellab.validation.{corpus}"): found for corpus, found in evaluation.validations.items()},
         **{f"modellab.{key}": value for key, value in evaluation.environment.items()},
     }
     if "git_commit" in evaluation.environment:
@@ -179,7 +180,7 @@ def _metric_values(metrics: Mapping[str, MetricResult], prefix: str = "") -> dic
 
 
 def _metric_key(text: str) -> str:
-    """MLflow takes letters, digits and ``_-. /:`` in the name of a metric."""
+    """MLflow takes letters, digits and ``_-. /:`` in the name of a metric or a tag."""
     return "".join(char if char.isalnum() or char in "_-. /:" else "_" for char in text)
 
 

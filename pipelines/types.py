@@ -228,6 +228,8 @@ class Evaluation(Record):
     """Recordings left out because they are bad."""
     unsupported: dict[str, int]
     """Language → recordings left out because the card does not claim it."""
+    validations: dict[str, str] = {}
+    """Corpus → what the newest validation of exactly this data found; its page lies beside the report."""
     predictions: str
     """Path of the Parquet file with one row an utterance."""
     report: str
