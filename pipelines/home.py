@@ -57,6 +57,11 @@ class Home:
         return self.root / "calibrations"
 
     @property
+    def data_versions(self) -> Path:
+        """Data of earlier revisions, a folder a version."""
+        return self.root / "data-versions"
+
+    @property
     def mlflow_database(self) -> Path:
         """MLflow's SQLite file."""
         return self.root / "mlflow.db"

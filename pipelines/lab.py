@@ -34,6 +34,19 @@ class Layout(Record):
         return cls(workers=chosen, threads=threads or max(1, cores // chosen))
 
 
+class Pinned(Record):
+    """The data of a git revision, exported into the home (`pipelines.pinned`)."""
+
+    revision: str
+    """As it was asked for."""
+    commit: str
+    """What it stands for."""
+    version: str
+    """DVC's hash of ``data/`` there."""
+    folder: Path
+    """The corpora."""
+
+
 class Lab(Record):
     """A project and its state; plain paths, so that it can be a parameter of a flow."""
 
@@ -47,6 +60,8 @@ class Lab(Record):
     """Tracking server or database; None for the SQLite file in the home."""
     layout: Layout
     """Processes and threads."""
+    pinned: Pinned | None = None
+    """The data of a revision; None for the working tree's."""
 
     @property
     def home(self) -> Home:
@@ -56,7 +71,7 @@ class Lab(Record):
     @property
     def data(self) -> Path:
         """The folder of corpora."""
-        return self.project / "data"
+        return self.pinned.folder if self.pinned is not None else self.project / "data"
 
     @property
     def derived(self) -> Path:
