@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.shards import run_shards
 from flows.transcribe import infer_missing
-from pipelines.audio_measures import measure_missing
+from pipelines.audio_measures import measure_missing, speaker_references
 from pipelines.evaluate import Evaluated, Gathered
 from pipelines.lab import Lab
 from pipelines.listen import gather_heard, gather_speech, prepare_listening
@@ -27,11 +27,17 @@ def prepare_voice(lab: Lab, request: EvaluationRequest) -> PreparedSpeech:
 
 
 @task(name="measure", cache_policy=NO_CACHE, persist_result=False)
-def measure(lab: Lab, gathered: Gathered) -> dict[str, dict[str, float]]:
+def measure(lab: Lab, prepared: PreparedSpeech, gathered: Gathered) -> dict[str, dict[str, float]]:
     """Measure the audio that was not measured before."""
     progress = listener.get()
     try:
-        return measure_missing(lab, gathered, lambda total: progress.start("Measuring", total), progress.advance)
+        return measure_missing(
+            lab,
+            gathered,
+            lambda total: progress.start("Measuring", total),
+            progress.advance,
+            speaker_references(prepared),
+        )
     finally:
         progress.finish()
 
@@ -45,5 +51,5 @@ def speak_within(lab: Lab, request: EvaluationRequest) -> Evaluated:
     spoken = gather_speech(prepared, results)
     listening = prepare_listening(lab, prepared, spoken, listener.get().say)
     gathered = gather_heard(prepared, spoken, listening, infer_missing(lab, listening))
-    measures = measure(lab, gathered)
+    measures = measure(lab, prepared, gathered)
     return record_speech(lab, prepared, spoken, listening, gathered, measures, results, policy, started)

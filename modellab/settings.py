@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     """More folders of model cards, separated like ``PATH``."""
     mlflow_uri: str | None = None
     """MLflow tracking URI; default: an SQLite file in the home."""
+    history_uri: str | None = None
+    """Database of the history of releases; default: MLflow's."""
     workers: int | None = Field(default=None, ge=1)
     """Worker processes; default: the cores, at most four."""
     threads: int | None = Field(default=None, ge=1)
@@ -92,6 +94,7 @@ class Settings(BaseSettings):
             home_folder=self.home_folder(),
             card_folders=(SHIPPED_CARDS, *more),
             mlflow_uri=self.mlflow_uri,
+            history_uri=self.history_uri,
             layout=Layout.of_machine(self.workers, self.threads),
         )
         lab.home.open()

@@ -62,6 +62,11 @@ class Home:
         return self.root / "data-versions"
 
     @property
+    def validations(self) -> Path:
+        """Results of validations, a folder a corpus, and what was measured of recordings."""
+        return self.root / "validations"
+
+    @property
     def mlflow_database(self) -> Path:
         """MLflow's SQLite file."""
         return self.root / "mlflow.db"

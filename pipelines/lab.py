@@ -58,6 +58,8 @@ class Lab(Record):
     """Folders of model cards."""
     mlflow_uri: str | None = None
     """Tracking server or database; None for the SQLite file in the home."""
+    history_uri: str | None = None
+    """Database of the history; None for MLflow's."""
     layout: Layout
     """Processes and threads."""
     pinned: Pinned | None = None

@@ -115,7 +115,13 @@ def speech_fingerprint(
     items = (*prepared.items, *prepared.unsupported)
     return fingerprint_from(
         model=prepared.fingerprint.digest,
-        corpora={name: prompt_digest(i.prompt for i in items if i.corpus == name) for name in prepared.corpora},
+        corpora={
+            name: prompt_digest(
+                (i.prompt for i in items if i.corpus == name),
+                {i.prompt.id: i.reference.sha256 for i in items if i.corpus == name and i.reference is not None},
+            )
+            for name in prepared.corpora
+        },
         data_version=version,
         normalizers=applied_normalizers((item.id, item.normalizer) for item in items),
         quarantined=gathered.quarantined,

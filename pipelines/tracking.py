@@ -99,7 +99,9 @@ def _experiment(client: MlflowClient, lab: Lab, name: str) -> str:
     known = client.get_experiment_by_name(name)
     if known is not None:
         return str(known.experiment_id)
-    location = None if lab.mlflow_uri else (lab.home.mlflow_artifacts / name).as_uri()
+    # A server has its own place for artifacts; beside a bare database they would go into the working folder.
+    server = (lab.mlflow_uri or "").startswith(("http:", "https:"))
+    location = None if server else (lab.home.mlflow_artifacts / name).as_uri()
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:

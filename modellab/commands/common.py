@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Annotated, TypeVar
 
@@ -54,6 +54,16 @@ def open_lab() -> tuple[Settings, Lab]:
     lab = settings.lab()
     quiet_dependencies(lab.home_folder, debug=settings.debug)
     return settings, lab
+
+
+@contextlib.contextmanager
+def with_progress() -> Iterator[None]:
+    """Show the progress of what runs inside on standard error."""
+    token = listener.set(TerminalProgress())
+    try:
+        yield
+    finally:
+        listener.reset(token)
 
 
 def leave_at_once(number: int, frame: FrameType | None) -> None:

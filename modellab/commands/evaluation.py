@@ -203,9 +203,12 @@ def demo(
     if not json_:
         err.print(story.question)
     comparison = run_watched(lab, work)
+    from modellab.commands.ship import ship_winner, show_shipped, show_winner
+
     if json_:
-        print_json(comparison)
-        return
+        shipped = ship_winner(lab, comparison)
+        print_json(comparison.model_dump(mode="json") | {"shipped": shipped.model_dump(mode="json")})
+        raise typer.Exit(0 if shipped.passed else EXIT_CODES["fail"])
     from modellab.commands.show import show_comparison, show_evaluation
 
     for side in ("candidate", "baseline"):
@@ -213,6 +216,11 @@ def demo(
         show_evaluation(Evaluation.model_validate_json((folder / "evaluation.json").read_text(encoding="utf-8")))
         out.print()
     show_comparison(comparison)
+    show_winner(comparison)
+    shipped = ship_winner(lab, comparison)
+    show_shipped(shipped)
+    if not shipped.passed:
+        raise typer.Exit(EXIT_CODES["fail"])
     out.print("The demo ends with 0 whatever the verdict; `modellab compare` exits with 0, 1 or 3.", style="dim")
 
 

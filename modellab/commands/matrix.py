@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -15,6 +15,9 @@ from modellab.console import TerminalProgress, out, print_json
 from models.card import ModelCard, find_card
 from models.types import Record
 from pipelines.lab import Lab
+
+if TYPE_CHECKING:
+    from registry.state import State
 
 app = typer.Typer(help="The support matrix: models, their stages and their weights.", no_args_is_help=True)
 
@@ -47,8 +50,10 @@ class MatrixRow(Record):
 def list_models(json_: Json = False) -> None:
     """List every model with its engine, tasks, stage, and whether its weights are here."""
     _, lab = open_lab()
-    cards = lab.cards()
-    rows = [matrix_row(card, cards, lab) for card in cards.values()]
+    from registry.stages import read_state
+
+    cards, state = lab.cards(), read_state(lab)
+    rows = [matrix_row(card, cards, lab, state) for card in cards.values()]
     if json_:
         print_json(rows)
         return
@@ -71,7 +76,7 @@ def list_models(json_: Json = False) -> None:
             out.print(f"[yellow]{row.model}[/]: {escape(row.note)}", soft_wrap=True)  # a command is copied whole
 
 
-def matrix_row(card: ModelCard, cards: Mapping[str, ModelCard], lab: Lab) -> MatrixRow:
+def matrix_row(card: ModelCard, cards: Mapping[str, ModelCard], lab: Lab, state: State) -> MatrixRow:
     """Say what can be known of a model without loading it."""
     from models.engine import how_to_complete
     from models.weights import status
@@ -89,7 +94,7 @@ def matrix_row(card: ModelCard, cards: Mapping[str, ModelCard], lab: Lab) -> Mat
         tasks=card.tasks,
         languages=card.languages,
         compute_types={device: defaults.compute_type for device, defaults in card.devices.items()},
-        stage=stage_of(card),
+        stage=stage_of(card, state),
         weights_present=weights.present,
         usable=weights.present and not install,
         state="no library" if install else "usable" if weights.present else "no weights",
@@ -103,7 +108,9 @@ def show(model: Model, json_: Json = False) -> None:
     _, lab = open_lab()
     cards = lab.cards()
     card = find_card(model, cards)
-    row = matrix_row(card, cards, lab)
+    from registry.stages import read_state
+
+    row = matrix_row(card, cards, lab, read_state(lab))
     if json_:
         print_json({"card": card, "matrix": row})
         return
