@@ -64,11 +64,13 @@ class Lab(Record):
     """Processes and threads."""
     pinned: Pinned | None = None
     """The data of a revision; None for the working tree's."""
+    computed_folder: Path | None = None
+    """A folder for predictions and speech of its own, to compute everything anew; None for the home's."""
 
     @property
     def home(self) -> Home:
         """The home's folders."""
-        return Home(self.home_folder)
+        return Home(self.home_folder, self.computed_folder)
 
     @property
     def data(self) -> Path:
