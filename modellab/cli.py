@@ -22,6 +22,7 @@ from modellab.commands import (
     evaluation,
     lifecycle,
     matrix,
+    schedule,
     serve,
     servers,
     validation,
@@ -50,6 +51,7 @@ app.command("parity")(serve.parity)
 app.command("promote")(approvals.promote)
 app.command("approve")(approvals.approve)
 app.command("reject")(approvals.reject)
+app.command("schedule")(schedule.schedule)
 app.command("up")(servers.up)
 app.command("down")(servers.down)
 app.command("status")(servers.status)

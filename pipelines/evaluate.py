@@ -211,7 +211,7 @@ def conclude(
         data_version=fingerprint.data_version,
         fingerprint=fingerprint,
         model_fingerprint=describe_model(resolved),
-        environment=environment(lab.project),
+        environment=environment(lab.project) | ({"data_revision": lab.pinned.commit} if lab.pinned else {}),
         metrics=metrics,
         slices=slices,
         losses=variant_losses(table, policy) if resolved.task == "asr" else (),

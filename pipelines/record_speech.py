@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipelines import tracking
-from pipelines.dataversion import data_version
+from pipelines.dataversion import version_of
 from pipelines.evaluate import Evaluated, Gathered, applied_normalizers, conclude, fingerprint_from, item_id
 from pipelines.home import write_atomically
 from pipelines.inference import ShardResult
@@ -56,7 +56,7 @@ def record_speech(
     from pipelines.report.plots import evaluation_plots
 
     scores = score_speech(gathered, spoken, measures)
-    fingerprint = speech_fingerprint(prepared, listening, gathered, data_version(lab.project))
+    fingerprint = speech_fingerprint(prepared, listening, gathered, version_of(lab))
     client = tracking.connect(lab)
     with tracking.tracked_run(client, lab, tracking.EVALUATIONS, prepared.card.name) as run_id:
         folder = lab.home.evaluations / run_id

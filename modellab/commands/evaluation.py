@@ -12,6 +12,7 @@ import typer
 from modellab.commands.common import (
     ComputeType,
     Corpora,
+    DataRev,
     Device,
     Json,
     Limit,
@@ -21,7 +22,7 @@ from modellab.commands.common import (
     open_lab,
     run_watched,
 )
-from modellab.console import err, out, print_json
+from modellab.console import TerminalProgress, err, out, print_json
 from models.errors import CardError, StateError, unknown_name
 from models.types import Task
 from pipelines.types import Comparison, Evaluation
@@ -66,12 +67,16 @@ def evaluate(
     compute_type: ComputeType = None,
     normalizer: NormalizerName = None,
     task: TaskName = None,
+    data_rev: DataRev = None,
     out_folder: OutFolder = None,
     json_: Json = False,
 ) -> None:
     """Score and log one model: a recogniser on real recordings, a voice on prompts."""
     _, lab = open_lab()
+    from pipelines.pinned import at_revision
     from pipelines.prepare import EvaluationRequest, begin_early, check_request
+
+    lab = at_revision(lab, data_rev, tuple(corpus or ()), TerminalProgress().say)
 
     request = EvaluationRequest(
         model=model,
@@ -118,6 +123,7 @@ def compare(
     device: Device = None,
     normalizer: NormalizerName = None,
     task: TaskName = None,
+    data_rev: DataRev = None,
     out_folder: OutFolder = None,
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 whatever the verdict.")] = False,
     json_: Json = False,
@@ -128,6 +134,9 @@ def compare(
     """
     _, lab = open_lab()
     from pipelines.compare import ComparisonRequest, check_comparison
+    from pipelines.pinned import at_revision
+
+    lab = at_revision(lab, data_rev, tuple(corpus or ()), TerminalProgress().say)
 
     request = ComparisonRequest(
         candidate=candidate,

@@ -270,3 +270,19 @@ def test_metrics_diff_shows_what_another_reference_changes(project: Checkout, re
         (run for run in runs if run["model"] == MODELS[0]), key=lambda run: (run["created_at"], run["timings"]["reused"])
     )
     assert newest["timings"]["inferred"] == 0, "a text changes no audio: nothing is inferred again"
+
+
+@pytest.mark.real
+def test_the_data_as_it_was_can_be_evaluated_still(project: Checkout, reproduced: str) -> None:
+    """After the change above: HEAD has the data before it."""
+    was = json.loads(project.run("git", "show", f"HEAD:results/evaluate/{MODELS[0]}/metrics.json"))
+    pointer = (project.root / "data.dvc").read_text()
+    arguments = ("modellab", "evaluate", MODELS[0], "--corpus", "starter", "--data-rev", "HEAD", "--json")
+    evaluation = project.json(*arguments)
+    assert evaluation["data_version"] == was["data_version"] != yaml.safe_load(pointer)["outs"][0]["md5"]
+    assert evaluation["metrics"]["wer"]["value"] == was["metrics"]["wer"]["value"]
+    assert evaluation["timings"]["inferred"] == 0
+    assert evaluation["environment"]["data_revision"] == project.run("git", "rev-parse", "HEAD").strip()
+    assert (project.root / "data.dvc").read_text() == pointer
+    refused = project.run("modellab", "evaluate", MODELS[0], "--data-rev", "nowhere", code=2)
+    assert "There is no revision 'nowhere'" in refused
