@@ -6,10 +6,12 @@ change; what is found out later (comparisons, its stage) is in its tags.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -164,8 +166,6 @@ def _tags(lab: Lab, described: Described, evaluation: Evaluation | None, verdict
 
 def weights_digest(fingerprint: ModelFingerprint) -> str:
     """The sha256 of the weights' names and digests, as a service tells it."""
-    import hashlib
-
     return hashlib.sha256(canonical(fingerprint.weights).encode()).hexdigest()
 
 
@@ -200,14 +200,16 @@ def _save(
         shutil.copyfile(calibration, folder / "calibration.json")
     code = scratch / "models"
     shutil.copytree(Path(models.__path__[0]), code, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "cards"))
-    mlflow.pyfunc.save_model(
-        scratch / "saved",
-        python_model=str(Path(__file__).with_name("speech_model.py")),
-        artifacts={ARTIFACT: str(folder)},
-        code_paths=[str(code)],
-        pip_requirements=_requirements(described),
-        metadata={"model": described.card.name, "fingerprint": described.fingerprint.digest},
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that there is no signature: see registry/speech_model.py
+        mlflow.pyfunc.save_model(
+            scratch / "saved",
+            python_model=str(Path(__file__).with_name("speech_model.py")),
+            artifacts={ARTIFACT: str(folder)},
+            code_paths=[str(code)],
+            pip_requirements=_requirements(described),
+            metadata={"model": described.card.name, "fingerprint": described.fingerprint.digest},
+        )
 
 
 def _requirements(described: Described) -> list[str]:
