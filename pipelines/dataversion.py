@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from models.collector import collector_paused
 from models.errors import CorpusError
 
 POINTER = "data.dvc"
@@ -49,9 +50,10 @@ def data_version(project: Path) -> str:
 
 
 def _is_modified(project: Path) -> bool:
-    from dvc.dvcfile import load_file
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
+    with collector_paused():
+        from dvc.dvcfile import load_file
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
 
     try:
         # Not `Repo.data_status`: that writes to DVC's index database, which waits 5 s for another writer and then gives up
