@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.collector import collector_paused
 from models.errors import StateError
 from pipelines.lab import Lab
 from pipelines.transcribe import Item
@@ -41,12 +42,14 @@ def connect(lab: Lab) -> MlflowClient:
     Raises:
         StateError: It cannot be reached or opened.
     """
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
+    with collector_paused():
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
 
-    client = MlflowClient(tracking_uri=lab.tracking_uri)
     try:
-        client.search_experiments(max_results=1)
+        with collector_paused():  # the client of a database imports as much again
+            client = MlflowClient(tracking_uri=lab.tracking_uri)
+            client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
         raise StateError(
             f"MLflow's store {lab.tracking_uri} cannot be used ({str(error).splitlines()[0]}).",
