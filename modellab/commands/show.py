@@ -52,6 +52,10 @@ def show_evaluation(evaluation: Evaluation) -> None:
         if name.partition("=")[0] in SLICE_KEYS and rate in metrics:
             table.add_row(f"[dim]{label}, {name}[/]", metric_text(rate, metrics[rate]), str(metrics[rate].n))
     out.print(table)
+    if evaluation.takes is not None:
+        from pipelines.report.repeatability import takes_text
+
+        out.print(takes_text(evaluation.takes), markup=False)
     if evaluation.timings.cost is not None:
         out.print(f"cost of this run: {evaluation.timings.cost:.4f}, in the currency of the card's price")
     for bad in evaluation.quarantined:
