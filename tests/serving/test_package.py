@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from openai import OpenAI
 from packaging.utils import canonicalize_name
 
+from models.audio import decode
 from models.errors import StateError
 from models.fingerprint import model_fingerprint
 from serving.bundle import BUNDLE, DECISION, PARITY, WEIGHTS, read_bundle, read_calibration
@@ -245,6 +247,23 @@ def test_a_client_is_told_when_the_answer_is_another(shipped: Shipped, tmp_path:
     assert (request.different.expected, request.different.found) == ("Something else.", sample.text)
 
 
+def live_transcript(url: str, sample: HeardSample) -> str:
+    """Send a recording over a WebSocket, in one turn, and give what is written."""
+    client = OpenAI(base_url=f"{url}/v1", api_key="none")
+    with client.realtime.connect(model=RECOGNISER, extra_query={"language": "en"}) as connection:
+        sound = {"format": {"type": "audio/pcm", "rate": 16_000}, "turn_detection": None}
+        connection.send({"type": "session.update", "session": {"type": "transcription", "audio": {"input": sound}}})  # type: ignore[arg-type, misc]
+        samples = np.clip(np.rint(decode(sample.path).samples * 32768), -32768, 32767).astype("<i2")
+        for part in np.array_split(samples, 20):
+            connection.input_audio_buffer.append(audio=base64.b64encode(part.tobytes()).decode())
+        connection.input_audio_buffer.commit()
+        for event in connection:
+            assert event.type != "error", event
+            if event.type == "conversation.item.input_audio_transcription.completed":
+                return event.transcript
+    raise AssertionError("the connection ended before the text came")
+
+
 def environment_of(shipped: Shipped) -> dict[str, str]:
     ours = {"MODELLAB_PROJECT": str(shipped.lab.project), "MODELLAB_HOME": str(shipped.lab.home_folder)}
     return {**os.environ, **ours, "PYTHONPATH": str(REPOSITORY)}
@@ -256,7 +275,8 @@ def command_line(shipped: Shipped, *arguments: str) -> subprocess.CompletedProce
 
 
 def test_serve_and_parity_from_the_command_line(shipped: Shipped) -> None:
-    port = free_port()
+    port, heard = free_port(), shipped.samples[0]
+    assert isinstance(heard, HeardSample)
     serve = [sys.executable, "-m", "modellab", "serve", RECOGNISER, "--port", str(port), "--json"]
     with subprocess.Popen(
         serve, env=environment_of(shipped), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -269,11 +289,13 @@ def test_serve_and_parity_from_the_command_line(shipped: Shipped) -> None:
         said = json.loads("".join(lines))
         assert said["tag"] == shipped.bento.tag
         assert httpx2.get(f"{said['url']}/readyz", trust_env=False).status_code == 200
+        written = live_transcript(said["url"], heard)
         done = command_line(shipped, "parity", RECOGNISER, "--url", f"{said['url']}/v1", "--json")
         service.send_signal(signal.SIGINT)
         assert service.wait(60) == 0
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["passed"]
+    assert written == heard.text
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(f"{said['url']}/readyz", trust_env=False)
 
