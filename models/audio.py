@@ -29,15 +29,17 @@ FloatSamples = NDArray[np.float32]
 SAMPLE_RATE_HZ = 16_000
 """What every recogniser here takes."""
 BLOCK_S = 30
-"""Seconds decoded at a time; bounds the memory spent at the source's rate and channels."""
-BLOCK_SAMPLES = 1 << 21
-"""Samples of all channels looked at at a time by `opened`: 8 MiB."""
+"""Seconds decoded at a time, at most."""
+BLOCK_VALUES = BLOCK_S * 48_000 * 2
+"""Values decoded at a time, 12 MB: of 30 s at more channels or a higher rate, a block takes that much and no more."""
 HASH_CHUNK_BYTES = 1 << 20
 SHORTFALL_S = 0.5
 """A file may end this much before its declared length: MP3 encoders round up and pad (LAME: up to 0.1 s)."""
 SHORTFALL_RATIO = 0.02
 UNKNOWN_DATA_BYTES = 0x7FFF0000
 """A WAV's length from here on is no length: programs that write into a pipe put 0x7FFFFFFF, a little less, or 0xFFFFFFFF."""
+UNKNOWN_FRAMES = 1 << 62
+"""libsndfile's number of frames from here on says that it knows none; soundfile cannot read such a file."""
 DURATION_SLACK_S = 0.15
 """Decoders of MP3 differ by an encoder's padding (two frames of 1152 samples at 16 kHz: 0.144 s)."""
 MAX_DURATION_SLACK_S = 1.0
@@ -135,7 +137,7 @@ class Source:
     declared_s: float
     """Length that the header declares."""
     blocks: Iterator[FloatSamples]
-    """Of shape (n, channels), `BLOCK_SAMPLES` at most; values may be anything, also NaN."""
+    """Of shape (n, channels), `BLOCK_VALUES` at most; values may be anything, also NaN."""
 
 
 @contextmanager
@@ -161,7 +163,7 @@ def opened(path: Path, limits: AudioLimits = DEFAULT_LIMITS) -> Iterator[Source]
 
 def _bounded(path: Path, file: soundfile.SoundFile, limits: AudioLimits) -> Iterator[FloatSamples]:
     read = 0
-    for block in _blocks(path, file, BLOCK_SAMPLES // file.channels):
+    for block in _blocks(path, file):
         read += len(block)
         if read / file.samplerate > limits.max_duration_s:
             raise _too_long(path, read / file.samplerate, limits)
@@ -227,6 +229,11 @@ def _check_header(path: Path, file: soundfile.SoundFile, limits: AudioLimits) ->
             f"{limits.max_sample_rate_hz} Hz are read.",
             REMEDY_REPLACE,
         )
+    if file.frames >= UNKNOWN_FRAMES:
+        raise AudioError(
+            f"{path.name} declares no length, as a FLAC file does that was written into a pipe.",
+            "Write it to a file, or as WAV.",
+        )
     if file.frames / file.samplerate > limits.max_duration_s:
         raise _too_long(path, file.frames / file.samplerate, limits)
 
@@ -272,13 +279,14 @@ def _resampled(path: Path, file: soundfile.SoundFile, sample_rate_hz: int, limit
 
 
 def _mono_blocks(path: Path, file: soundfile.SoundFile) -> Iterator[FloatSamples]:
-    for block in _blocks(path, file, BLOCK_S * file.samplerate):
+    for block in _blocks(path, file):
         yield block.mean(axis=1, dtype=np.float32) if block.shape[1] > 1 else block[:, 0]
 
 
-def _blocks(path: Path, file: soundfile.SoundFile, frames: int) -> Iterator[FloatSamples]:
+def _blocks(path: Path, file: soundfile.SoundFile) -> Iterator[FloatSamples]:
     import soundfile
 
+    frames = min(BLOCK_S * file.samplerate, BLOCK_VALUES // file.channels)
     while True:
         try:
             block = file.read(frames, dtype="float32", always_2d=True)

@@ -19,6 +19,10 @@ from pipelines.normalize import find_normalizer
 from pipelines.types import Utterance
 
 CONFIG = "corpus.yaml"
+DERIVED = Path("results", "corpora")
+"""Where corpora made from others lie, relative to the project: outside ``data/``, all of which is one output of DVC."""
+VOICE_KEYS = frozenset({"spoken", "reference_audio_filepath"})
+"""Keys of a line that are about voices alone."""
 
 
 class NormalizerRule(Record):
@@ -109,7 +113,7 @@ def find_corpus(name: str, data: Path, slices: Sequence[tuple[str, str]] = ()) -
 
 
 def corpus_folder(name: str, data: Path) -> Path:
-    """Find the folder of a corpus by its name under ``data/``, or by its path.
+    """Find the folder of a corpus by its name under ``data/``, else among the derived ones, or by its path.
 
     Raises:
         CorpusError: It does not exist.
@@ -120,7 +124,10 @@ def corpus_folder(name: str, data: Path) -> Path:
         if not (folder / MANIFEST).is_file():
             raise CorpusError(f"The folder {name} has no {MANIFEST}.", "See docs/corpora.md for a corpus's layout.")
     elif not (folder / MANIFEST).is_file():
-        available = list_corpora(data)
+        derived = data.parent / DERIVED
+        if (derived / name / MANIFEST).is_file():
+            return derived / name
+        available = [*list_corpora(data), *list_corpora(derived)]
         message, remedy = unknown_name("corpus", name, available)
         if not available:
             remedy = f"{data} holds no corpora: run `dvc pull` first."
@@ -170,18 +177,25 @@ def parse_line(line: str) -> Utterance:
 
 def utterance_of(data: Mapping[str, Any]) -> Utterance:
     """Make an utterance of a line's keys; see `parse_line`."""
-    # Written for voices (`pipelines.prompts`), where a corpus is for both tasks; as a tag it would be a slice a line.
-    utterance = record_of({key: value for key, value in data.items() if key != "spoken"}, Utterance)
+    # Written for voices (`pipelines.prompts`), where a corpus is for both tasks; as tags they would be a slice a line.
+    utterance = record_of({key: value for key, value in data.items() if key not in VOICE_KEYS}, Utterance)
     if not utterance.duration:
         raise ValueError("duration: Input should be greater than 0 (found 0)")
-    audio = PurePosixPath(utterance.audio_filepath)
-    if not audio.name:
-        raise ValueError(f"audio_filepath {utterance.audio_filepath!r} names no file")
-    if audio.is_absolute() or ".." in audio.parts:
-        raise ValueError(
-            f"audio_filepath {utterance.audio_filepath!r} leaves the corpus's folder; give a path relative to it"
-        )
+    check_inside("audio_filepath", utterance.audio_filepath)
     return utterance
+
+
+def check_inside(key: str, text: str) -> None:
+    """Hold a path in a manifest to the corpus's folder.
+
+    Raises:
+        ValueError: It names no file, or leaves the folder.
+    """
+    path = PurePosixPath(text)
+    if not path.name:
+        raise ValueError(f"{key} {text!r} names no file")
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{key} {text!r} leaves the corpus's folder; give a path relative to it")
 
 
 def read_config(folder: Path, *, anywhere: bool = False) -> CorpusConfig:
@@ -264,7 +278,10 @@ def corpus_digest(utterances: Iterable[Utterance], audio_sha256: Mapping[str, st
 def digest_row(utterance: Utterance, audio_sha256: str) -> str:
     """What `corpus_digest` takes of one utterance."""
     u = utterance
-    return json.dumps([u.id, audio_sha256, u.text, u.language, u.speaker, sorted(u.tags.items())], ensure_ascii=False)
+    # What pairs a variant with its original is added only where there is something, so that old digests hold.
+    pair = [u.variant_of] if u.variant_of else []
+    row = [u.id, audio_sha256, u.text, u.language, u.speaker, sorted(u.tags.items()), *pair]
+    return json.dumps(row, ensure_ascii=False)
 
 
 def digest_of_rows(rows: Iterable[str]) -> str:

@@ -163,7 +163,8 @@ def check_request(lab: Lab, request: EvaluationRequest) -> None:
     placement_of(card, request.device, request.compute_type, lab.layout.threads)
     task = task_of(lab, request)
     read_policy(lab.params, task)
-    recorded_version(lab.project)
+    if lab.pinned is None:
+        recorded_version(lab.project)
     if request.normalizer is not None:
         find_normalizer(request.normalizer)
     if task == "asr":

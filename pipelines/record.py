@@ -13,7 +13,7 @@ from models.errors import LabError
 from pipelines import tracking
 from pipelines.calibration import CalibrationReport
 from pipelines.confidence import calibrate, calibration_metrics, keep_map
-from pipelines.dataversion import data_version
+from pipelines.dataversion import version_of
 from pipelines.evaluate import Evaluated, Gathered, conclude, fingerprint_of, item_id, score
 from pipelines.home import write_atomically
 from pipelines.inference import ShardResult
@@ -38,7 +38,7 @@ def preload(lab: Lab) -> None:
     from pipelines.report.figures import warm_up
 
     warm_up()
-    data_version(lab.project)
+    version_of(lab)
     with contextlib.suppress(LabError):
         tracking.preload(lab)
 
@@ -66,7 +66,7 @@ def record_evaluation(
         StateError: MLflow or the home cannot be written.
     """
     scores = score(gathered)
-    fingerprint = fingerprint_of(prepared, gathered, data_version(lab.project))
+    fingerprint = fingerprint_of(prepared, gathered, version_of(lab))
     calibration = calibrate(gathered, scores)
     if not prepared.request.selection:
         # A part of the data, or another normalizer, must not replace what all of it taught.

@@ -41,6 +41,10 @@ Device = Annotated[
 TaskName = Annotated[
     str | None, typer.Option("--task", help="asr or tts, of a model that does several. Default: the card's first.")
 ]
+DataRev = Annotated[
+    str | None,
+    typer.Option("--data-rev", help="Read data/ of this git revision through DVC, not the working tree's."),
+]
 ComputeType = Annotated[str | None, typer.Option("--compute-type", help="Number format. Default: the card's.")]
 
 
