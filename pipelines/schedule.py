@@ -14,6 +14,8 @@ from models.errors import PolicyError, StateError, unknown_name
 from models.types import Record
 from pipelines.home import Home, write_atomically
 
+FIELDS = 5
+"""Of a cron line: minute, hour, day of the month, month, day of the week."""
 NEVER_YEARS = 5
 """A cron line that does not fire within so many years (31 February) is a mistake; leap days are within."""
 
@@ -47,6 +49,8 @@ class Schedule(Checks):
         from cronsim import CronSim, CronSimError
 
         now = datetime.now(UTC)
+        if len(value.split()) != FIELDS:
+            raise ValueError(f"{value!r} is no cron line of five fields")
         try:
             first = next(CronSim(value, now), None)
         except CronSimError as error:
