@@ -77,8 +77,8 @@ class SpeechModel(PythonModel):
 
         Args:
             context: Not needed any more.
-            model_input: Whatever its annotation says, which is there for MLflow: a path or a text, several, or a data frame with a column ``path`` or ``text``, and ``language``
-                (ISO 639-1) where the model should not detect it.
+            model_input: Whatever its annotation says, which is there for MLflow: a path or a text, several, or a data frame
+                with a column ``path`` or ``text``, and ``language`` (ISO 639-1) where the model should not detect it.
             params: None: MLflow drops what a signature does not name.
 
         Returns:

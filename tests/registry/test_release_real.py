@@ -59,11 +59,8 @@ def test_from_experimental_to_production_and_back(project: Project) -> None:
     # What cannot be is refused before anything is started.
     early = told(project, "promote", CANDIDATE, "--to", "production", "--by", "ada", code=2)
     assert "only a candidate" in early["error"]["message"]
-    assert (
-        "lifecycle.request names ada"
-        in told(project, "promote", CANDIDATE, "--to", "candidate", "--by", "bob", code=2)
+    other = told(project, "promote", CANDIDATE, "--to", "candidate", "--by", "bob", code=2)
     assert "lifecycle.request names ada" in other["error"]["message"]
-    )
     nobody = told(project, "promote", CANDIDATE, "--to", "candidate", code=2)
     assert "MODELLAB_USER" in nobody["error"]["remedy"]
 
