@@ -15,7 +15,7 @@ SEVERITY: dict[Verdict, int] = {"fail": 0, "inconclusive": 1, "pass": 2}
 TWO_SIDED = ("non_inferiority", "superiority", "ratio")
 """Kinds of rule that look at both models."""
 
-KINDS = ("absolute", "gap", *TWO_SIDED)
+KINDS = ("absolute", "gap", "loss", *TWO_SIDED)
 """Kinds of rule that judge a metric; any other is a condition of the comparison itself."""
 
 
