@@ -85,6 +85,8 @@ mounted = _Mounted()
     # The app has its own, with what matters here and without texts.
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
+    # No telemetry from an image made of it either.
+    envs=[{"name": "BENTOML_DO_NOT_TRACK", "value": "True"}, {"name": "DO_NOT_TRACK", "value": "1"}],
 )
 @bentoml.asgi_app(mounted, path="/")
 class ModelService:

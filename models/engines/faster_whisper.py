@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from models.audio import SAMPLE_RATE_HZ
 from models.capabilities import check_samples
 from models.engine import Placement, missing_library
+from models.engines._mel_blocks import BLOCK_SAMPLES, log_mel
 from models.engines._whisper import (
     WhisperDecoding,
     check_language,
@@ -27,6 +29,10 @@ from models.types import Record, Transcript
 
 REQUIREMENT = "faster-whisper>=1.2.1,<2"
 TOKENIZER = "tokenizer.json"
+WARM_UP_FRAMES = 100
+"""One second of features."""
+WARM_UP_TOKENS = 8
+"""Tokens at most, with the prompt."""
 
 
 class FasterWhisperDecoding(WhisperDecoding):
@@ -81,8 +87,21 @@ class FasterWhisper:
                 f"faster-whisper cannot load {weights} on {placement.device} with {placement.compute_type}: {error}.",
                 "Choose another device or compute type.",
             ) from error
+        self._model.feature_extractor = _in_blocks(self._model.feature_extractor)
         self._languages: tuple[str, ...] = tuple(self._model.supported_languages)
         self._options = decoding.model_dump()
+
+    def warm_up(self) -> None:
+        """Encode a second of silence as it is and decode a few tokens; see `models.capabilities.Warmable`.
+
+        `transcribe` would pad it to the 30 s of Whisper's window, which costs as much as a recording.
+        """
+        features = self._model.feature_extractor(np.zeros(SAMPLE_RATE_HZ, np.float32))
+        encoded = self._model.encode(features[:, :WARM_UP_FRAMES])
+        start = self._model.hf_tokenizer.token_to_id("<|startoftranscript|>")
+        self._model.model.generate(
+            encoded, [[start]], beam_size=self._options["beam_size"], max_length=WARM_UP_TOKENS, suppress_blank=False
+        )
 
     def transcribe(self, samples: NDArray[np.float32], *, language: str | None) -> Transcript:
         """Transcribe one recording; see `models.capabilities.Transcriber`."""
@@ -122,3 +141,29 @@ class FasterWhisper:
         options = {**self._options, "task": "translate", **untimed}
         segments, _ = self._model.transcribe(samples, language=language, **options)
         return transcript_of([asdict(segment) for segment in segments], target)
+
+
+def _in_blocks(extractor: Any) -> Any:
+    """Make a feature extractor that needs little more memory for an hour than for two minutes; see `_mel_blocks`."""
+
+    class InBlocks(type(extractor)):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.__dict__.update(extractor.__dict__)
+
+        def __call__(self, waveform: Any, padding: int = 160, chunk_length: int | None = None) -> Any:
+            if len(waveform) <= BLOCK_SAMPLES:
+                return super().__call__(waveform, padding, chunk_length)
+            if chunk_length is not None:  # what the library's own does first
+                self.n_samples = chunk_length * self.sampling_rate
+                self.nb_max_frames = self.n_samples // self.hop_length
+            window = np.hanning(self.n_fft + 1)[:-1].astype(np.float32)
+
+            def mel_of(piece: NDArray[np.float32]) -> Any:
+                spectrum = self.stft(
+                    piece, self.n_fft, self.hop_length, window=window, center=False, return_complex=True
+                ).astype(np.complex64)
+                return self.mel_filters @ (np.abs(spectrum) ** 2)
+
+            return log_mel(waveform.astype(np.float32, copy=False), padding, len(self.mel_filters), mel_of)
+
+    return InBlocks()
