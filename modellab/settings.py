@@ -21,6 +21,8 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # Its migrations would announce each table of a new home.
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # It would draw bars into our own progress, and say "downloading" of a copy on this disk.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "BENTOML_DO_NOT_TRACK": "True",
     "DVC_NO_ANALYTICS": "1",
     "ITERATIVE_DO_NOT_TRACK": "1",

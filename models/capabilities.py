@@ -123,6 +123,14 @@ class StreamingSynthesizer(Synthesizer, Protocol):
         ...
 
 
+class Warmable(Protocol):
+    """An engine that knows a cheaper way to be ready than to do a whole piece of work."""
+
+    def warm_up(self) -> None:
+        """Allocate, and choose or compile kernels, so that the next call takes hardly longer than any later one."""
+        ...
+
+
 METHODS: Mapping[Task, str] = {"asr": "transcribe", "translation": "translate", "tts": "synthesize"}
 """Task → the method that does it."""
 

@@ -99,13 +99,17 @@ def list_corpora(data: Path) -> list[str]:
     return sorted(child.name for child in data.iterdir() if child.name[0] != "." and (child / MANIFEST).is_file())
 
 
-def find_corpus(name: str, data: Path) -> Corpus:
-    """Read the corpus of this name under ``data/``, or of this path.
+def find_corpus(name: str, data: Path, slices: Sequence[tuple[str, str]] = ()) -> Corpus:
+    """Read the corpus of this name under ``data/``, or of this path; of a slice, its utterances only.
 
     Raises:
-        CorpusError: It does not exist, cannot be read, or holds prompts instead of recordings.
+        CorpusError: It does not exist, cannot be read, holds prompts instead of recordings, or the slice is empty.
     """
-    return read_corpus(corpus_folder(name, data))
+    folder = corpus_folder(name, data)
+    corpus = read_corpus(folder, slices)
+    if slices and not corpus.utterances:
+        select(read_corpus(folder).utterances, slices)  # says which key or value does not occur, and what there is
+    return corpus
 
 
 def corpus_folder(name: str, data: Path) -> Path:
@@ -136,8 +140,12 @@ def corpus_tasks(folder: Path) -> tuple[Task, ...]:
     return read_config(folder).tasks
 
 
-def read_corpus(folder: Path) -> Corpus:
+def read_corpus(folder: Path, slices: Sequence[tuple[str, str]] = ()) -> Corpus:
     """Read a corpus's settings and manifest.
+
+    Args:
+        folder: The corpus.
+        slices: ``key=value`` pairs; only utterances that match all are kept in memory, and there may be none.
 
     Raises:
         CorpusError: A line is broken, an id occurs twice, a path leaves the folder, or the settings are wrong. Up to
@@ -146,7 +154,12 @@ def read_corpus(folder: Path) -> Corpus:
     config = read_config(folder)
     if config.tasks == ("tts",):
         raise CorpusError(f"{folder.name} holds prompts, not recordings.", "Name a corpus with the task asr.")
-    return Corpus(folder, config, read_lines(folder / MANIFEST, parse_line))
+
+    def matches(utterance: Utterance) -> bool:
+        facets = slice_facets(utterance)
+        return all(facets.get(key) == value for key, value in slices)
+
+    return Corpus(folder, config, read_lines(folder / MANIFEST, parse_line, matches if slices else None))
 
 
 def parse_line(line: str) -> Utterance:

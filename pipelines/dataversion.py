@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from models.collector import collector_paused
 from models.errors import CorpusError
 from pipelines.lab import Lab
 
@@ -69,9 +70,10 @@ def version_of(lab: Lab) -> str:
 
 
 def _is_modified(project: Path) -> bool:
-    from dvc.dvcfile import load_file
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
+    with collector_paused():
+        from dvc.dvcfile import load_file
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
 
     try:
         # Not `Repo.data_status`: that writes to DVC's index database, which waits 5 s for another writer and then gives up

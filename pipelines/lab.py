@@ -90,8 +90,14 @@ class Lab(Record):
     @property
     def tracking_uri(self) -> str:
         """What MLflow is told."""
-        return self.mlflow_uri or f"sqlite:///{self.home.mlflow_database}"
+        return with_driver(self.mlflow_uri or f"sqlite:///{self.home.mlflow_database}")
 
     def cards(self) -> Mapping[str, ModelCard]:
         """All cards, by name."""
         return read_cards(self.card_folders)
+
+
+def with_driver(uri: str) -> str:
+    """Name the driver that is installed for PostgreSQL: SQLAlchemy 2.1 would look for another where none is named."""
+    kind, separator, rest = uri.partition("://")
+    return f"postgresql+psycopg2://{rest}" if separator and kind in ("postgresql", "postgres") else uri

@@ -21,7 +21,9 @@ from pipelines.report.side import Prompted, Side
 from pipelines.scores import UtteranceScore
 from pipelines.speech_store import Synthesis
 from pipelines.synthesize import PreparedSpeech
+from pipelines.takes import take_spread
 from pipelines.types import EvaluationFingerprint
+from pipelines.validate.attach import with_validations
 
 
 def record_speech(
@@ -34,6 +36,7 @@ def record_speech(
     results: Sequence[ShardResult[Synthesis]],
     policy: Policy,
     started: float,
+    takes: Sequence[Sequence[UtteranceScore]] = (),
 ) -> Evaluated:
     """Score, and write everything into the run's folder and MLflow.
 
@@ -47,6 +50,7 @@ def record_speech(
         results: Of the shards synthesised in this run.
         policy: Gives level, resamples and seed of the intervals.
         started: ``time.perf_counter()`` when the evaluation began.
+        takes: Scores of what the voice said when it was asked again.
 
     Raises:
         StateError: MLflow or the home cannot be written.
@@ -73,7 +77,8 @@ def record_speech(
             run_id=run_id,
             folder=folder,
             wall_s=time.perf_counter() - started,
-        )
+        ).model_copy(update={"takes": take_spread([scores, *takes]) if takes else None})
+        evaluation = with_validations(lab.home, evaluation, folder)
         write_predictions(Path(evaluation.predictions), gathered, scores)
         write_atomically(folder / "evaluation.json", evaluation.model_dump_json(indent=2))
         plots = evaluation_plots(evaluation, scores)

@@ -11,20 +11,34 @@ from models.errors import StateError
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-LISTED_FROM = 200
-"""From so many objects on the remote is listed as a whole; below, each is asked for."""
+LISTED_FROM = 1000
+"""From so many objects on a server is listed as a whole; below, and on a disk, each is asked for."""
 MISSING_SHOWN = 3
+LIST_SUFFIX = ".dir"
+"""Of the object that lists a version's files."""
 
 
 def forget_broken(repo: Repo, remote: Any) -> int:
-    """Remove those of this version's objects that the remote has with another size, so that they are sent again.
+    """Withdraw this version from a remote that lists it and does not have all of it, so that it is sent again.
+
+    DVC trusts its own notes of what it pushed once, and a list that is there: it would send nothing. So the list goes first,
+    which also keeps others from pulling a part; then what has another size, and the notes.
 
     Returns:
-        How many there were.
+        How many objects were missing or had another size.
     """
-    broken = [path for path, wanted, there in _compared(repo, remote) if there is not None and there != wanted]
-    for path in broken:
+    from dvc_data.hashfile.db import get_index
+
+    rows = list(_compared(repo, remote))
+    broken = [(path, there) for path, wanted, there in rows if there != wanted]
+    listed = [path for path, _, there in rows if path.endswith(LIST_SUFFIX) and there is not None]
+    in_part = [path for path, there in broken if there is not None]
+    if not in_part and not (broken and listed):
+        return 0  # whole, or not pushed yet
+    for path in dict.fromkeys([*listed, *in_part]):
         remote.fs.remove(path)
+    with contextlib.closing(get_index(remote.odb)) as notes:
+        notes.clear()
     return len(broken)
 
 
@@ -53,13 +67,13 @@ def _compared(repo: Repo, remote: Any) -> Iterator[tuple[str, int, int | None]]:
     odb = remote.odb
     cache = repo.cache.local
     wanted = {odb.oid_to_path(oid): cache.fs.size(cache.oid_to_path(oid)) for oid in _objects(repo)}
-    if len(wanted) >= LISTED_FROM:
+    if len(wanted) >= LISTED_FROM and odb.fs.protocol != "local":
         found: dict[str, Any] = {}
         with contextlib.suppress(FileNotFoundError):  # nothing was ever pushed there
-            found = odb.fs.find(odb.path, detail=True)
-        sizes = {odb.fs.fs._strip_protocol(path): info.get("size") for path, info in dict(found).items()}
+            found = odb.fs.fs.find(odb.path, detail=True)  # fsspec's own: DVC's gives names alone
         for path, size in wanted.items():
-            yield path, size, sizes.get(odb.fs.fs._strip_protocol(path))
+            there = found.get(path)
+            yield path, size, None if there is None else int(there["size"])
         return
     for path, size in wanted.items():
         try:

@@ -195,6 +195,21 @@ class Timings(Record):
     """Threads of each worker."""
 
 
+class TakeSpread(Record):
+    """How much a voice that draws at random differs from itself, over some prompts that it said several times."""
+
+    takes: int
+    """How often each prompt was said."""
+    prompts: int
+    """How many were."""
+    word_error_rate: float | None
+    """Standard deviation between the takes of a prompt of its round-trip word error rate; None without words."""
+    dnsmos_overall: float | None
+    """The same of DNSMOS overall."""
+    duration: float | None
+    """The same of ln(duration): about the relative spread of the length."""
+
+
 class Evaluation(Record):
     """One model on one selection of data. `evaluate --json` prints it."""
 
@@ -228,6 +243,8 @@ class Evaluation(Record):
     """Recordings left out because they are bad."""
     unsupported: dict[str, int]
     """Language → recordings left out because the card does not claim it."""
+    validations: dict[str, str] = {}
+    """Corpus → what the newest validation of exactly this data found; its page lies beside the report."""
     predictions: str
     """Path of the Parquet file with one row an utterance."""
     report: str
@@ -236,6 +253,8 @@ class Evaluation(Record):
     """What it cost."""
     created_at: str
     """ISO 8601, UTC."""
+    takes: TakeSpread | None = None
+    """Of a voice that may say a text otherwise the next time; None where it is seeded or draws nothing."""
 
 
 class RuleResult(Record):

@@ -24,6 +24,7 @@ TEAM = "team"
 """Name given to the remote that `push` sets up."""
 _BINDING = re.compile(r"^ +(remote|push):.*\n", re.MULTILINE)
 GIT_TIMEOUT_S = 120
+_REMOTE_LIBRARIES = frozenset({"botocore", "aiobotocore", "aiohttp", "s3fs", "asyncssh", "sshfs", "fsspec", "gcsfs"})
 
 
 class Pushed(Record):
@@ -38,7 +39,7 @@ class Pushed(Record):
     verified: int
     """Objects of this version that the remote has, each of the right size."""
     repaired: int
-    """Objects that the remote had in part only, and that were sent again."""
+    """Objects that the remote had lost, or had in part only, and that were sent again."""
     git: tuple[str, ...]
     """What is left to do, as commands; empty when it was done."""
     commit: str | None
@@ -74,6 +75,13 @@ def _repository(project: Path) -> Iterator[Repo]:
         raise StateError(f"{project} is not under DVC.", "Run `dvc init` in it (in a git checkout) first.") from error
     except DvcException as error:
         raise StateError(f"DVC says: {_told(error)}.", "Mend this and run the command again.") from error
+    except Exception as error:
+        # What the libraries of a remote raise has no common class.
+        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in _REMOTE_LIBRARIES:
+            raise
+        raise StateError(
+            f"The remote cannot be used: {_told(error)}.", "Check its address (.dvc/config), your rights and the network."
+        ) from error
 
 
 def _told(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.errors import StateError
-from pipelines.lab import Lab
+from pipelines.lab import Lab, with_driver
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -55,7 +55,7 @@ def database_uri(lab: Lab) -> str:
     Raises:
         StateError: MLflow is reached through its server, which does not let anybody else into its database.
     """
-    uri = lab.history_uri or lab.tracking_uri
+    uri = with_driver(lab.history_uri or lab.tracking_uri)
     if uri.partition(":")[0].partition("+")[0] not in ("sqlite", "postgresql"):
         raise StateError(
             f"The history needs a database, and {uri.partition('://')[0]}:// is none.",
@@ -78,7 +78,7 @@ class Database:
         from sqlalchemy.pool import NullPool
 
         try:
-            url = make_url(uri)
+            url = make_url(with_driver(uri))
             self.sqlite = url.get_backend_name() == "sqlite"
             self.file = Path(url.database) if self.sqlite and url.database else None
             arguments: dict[str, Any] = {"timeout": WAIT_S} if self.sqlite else {"connect_timeout": 10}

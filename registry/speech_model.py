@@ -19,7 +19,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from models.audio import decode, file_sha256
 from models.calibration_map import CalibrationMap
-from models.card import ModelCard
+from models.card import ANY_LANGUAGE, ModelCard
 from models.engine import build_engine, placement_of
 from models.errors import EngineError, WeightsError
 from models.fingerprint import ModelFingerprint, model_fingerprint
@@ -70,44 +70,43 @@ class SpeechModel(PythonModel):
         self.card, self.task = card, expected.task
         self.engine: Any = build_engine(card, folder / "weights", placement, expected.task)
 
-    def predict(self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
         """Transcribe recordings, or speak texts.
 
         Args:
             context: Not needed any more.
-            model_input: A path or a text, several, or a data frame with a column ``path`` or ``text``.
-            params: ``language`` (ISO 639-1); without it the model detects or has its own.
+            model_input: Whatever its annotation says, which is there for MLflow: a path or a text, several, or a data frame
+                with a column ``path`` or ``text``, and ``language`` (ISO 639-1) where the model should not detect it.
+            params: None: MLflow drops what a signature does not name.
 
         Returns:
-            One row an input, in their order. Of a recogniser ``text``, ``language`` and ``confidence`` (calibrated where the
-            version carries a map); of a voice ``audio`` (a WAV file's bytes, 16 bits), ``sample_rate_hz``, ``duration_s``.
+            A data frame with a row an input, in their order. Of a recogniser ``text``, ``language`` and ``confidence``
+            (calibrated where the version carries a map); of a voice ``audio`` (a WAV file's bytes, 16 bits),
+            ``sample_rate_hz`` and ``duration_s``.
 
         Raises:
             AudioError: A recording cannot be read.
             EngineError: The model cannot do what was asked.
         """
-        unknown = set(params or {}) - {"language"}
-        if unknown:
-            raise EngineError(f"There is no parameter {sorted(unknown)[0]!r}.", "Give language, or nothing.")
-        language = (params or {}).get("language") or self._only_language()
         one = self._speak if self.task == "tts" else self._transcribe
-        return pd.DataFrame([one(item, language) for item in self._items(model_input)])
+        return pd.DataFrame([one(item, language) for item, language in self._items(model_input)])
 
-    def _only_language(self) -> str | None:
-        """The language of a model that has just one, as its evaluation told it."""
-        return self.card.languages[0] if len(self.card.languages) == 1 and self.card.languages[0] != "*" else None
-
-    def _items(self, given: Any) -> Iterable[str]:
+    def _items(self, given: Any) -> Iterable[tuple[str, str | None]]:
+        languages = self.card.languages
+        # A model that has one language was evaluated in it; no other needs to be told, or can be.
+        only = languages[0] if len(languages) == 1 and languages[0] != ANY_LANGUAGE else None
         if isinstance(given, str | Path):
-            return [str(given)]
-        if isinstance(given, pd.DataFrame):
-            column = TEXT if self.task == "tts" else PATH
-            if column not in given.columns:
-                raise EngineError(
-                    f"The data frame has no column {column!r}.", f"It has {', '.join(map(str, given.columns))}."
-                )
-            return [str(item) for item in given[column]]
-        return [str(item) for item in given]
+            return [(str(given), only)]
+        if not isinstance(given, pd.DataFrame):
+            return [(str(item), only) for item in given]
+        column = TEXT if self.task == "tts" else PATH
+        if column not in given.columns:
+            known = ", ".join(map(str, given.columns))
+            raise EngineError(f"The data frame has no column {column!r}.", f"It has {known}.")
+        told = given["language"] if "language" in given.columns else [only] * len(given)
+        return [(str(item), language) for item, language in zip(given[column], told, strict=True)]
 
     def _transcribe(self, path: str, language: str | None) -> dict[str, Any]:
         heard = self.engine.transcribe(decode(Path(path)).samples, language=language)

@@ -6,6 +6,7 @@ change; what is found out later (comparisons, its stage) is in its tags.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import shutil
@@ -164,8 +165,6 @@ def _tags(lab: Lab, described: Described, evaluation: Evaluation | None, verdict
 
 def weights_digest(fingerprint: ModelFingerprint) -> str:
     """The sha256 of the weights' names and digests, as a service tells it."""
-    import hashlib
-
     return hashlib.sha256(canonical(fingerprint.weights).encode()).hexdigest()
 
 

@@ -10,17 +10,21 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
-from serving import hearing, speaking
+from serving import hearing, realtime, speaking
+from serving.admission import Admission
+from serving.docs_page import add_docs
+from serving.draining import Draining
 from serving.ears import Ears
 from serving.errors import ApiError
 from serving.keys import KeyFile
 from serving.metrics import CONTENT_TYPE, Metrics
-from serving.protection import Protection, record_of
+from serving.protection import Protection
 from serving.queue import Queue
-from serving.residency import unload_idle, warm_up
+from serving.records import record_of
+from serving.residency import cold, unload_idle, warm_up
 from serving.served import ServedModel
 from serving.service import Service
 from serving.settings import ServiceSettings
@@ -40,10 +44,18 @@ def create_app(held: Mapping[str, ServedModel], settings: ServiceSettings) -> Fa
     Raises:
         StateError: The keys file cannot be used.
     """
-    keys = KeyFile(settings.api_keys_file) if settings.api_keys_file else None
+    admission = Admission(settings, KeyFile(settings.api_keys_file) if settings.api_keys_file else None)
     queue = Queue(settings)
     metrics = Metrics(queue)
-    service = Service(dict(held), settings, queue, Uploads(settings), metrics, Ears(settings, queue, metrics))
+    service = Service(
+        held=dict(held),
+        settings=settings,
+        queue=queue,
+        uploads=Uploads(settings),
+        metrics=metrics,
+        ears=Ears(settings, queue, metrics),
+        draining=Draining(settings.drain_s),
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -52,7 +64,8 @@ def create_app(held: Mapping[str, ServedModel], settings: ServiceSettings) -> Fa
         if len(models) > 1 and settings.unload_after_s:
             tasks.append(asyncio.create_task(unload_idle(models, settings.unload_after_s)))
         try:
-            yield
+            with service.draining.holding_up_signals():
+                yield
         finally:
             for task in tasks:
                 task.cancel()
@@ -63,15 +76,18 @@ def create_app(held: Mapping[str, ServedModel], settings: ServiceSettings) -> Fa
         title="modellab",
         description="Speech models as they were tested, with the OpenAI audio API.",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own page loads its scripts from the web
         redoc_url=None,
     )
     app.state.service = service
-    app.add_middleware(Protection, settings=settings, metrics=service.metrics, keys=keys)
+    app.add_middleware(Protection, settings=settings, metrics=metrics, admission=admission)
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.include_router(hearing.router(service))
     app.include_router(speaking.router(service))
+    app.include_router(realtime.router(service, admission))
+    add_docs(app)
     _add_models(app, service)
     _add_state(app, service, settings)
     return app
@@ -119,9 +135,9 @@ def _add_state(app: FastAPI, service: Service, settings: ServiceSettings) -> Non
     @app.get("/readyz", tags=["state"])
     async def ready() -> Response:
         """Say whether every model has been loaded and has answered; one that was unloaded when idle is loaded when asked."""
-        cold = sorted(m.name for m in service.held.values() if not m.ready and (settings.preload or m.tried))
-        if cold or not service.held:
-            return JSONResponse({"status": "loading", "models": cold}, 503, {"Retry-After": "1"})
+        waited_for = cold(service.held.values(), preload=settings.preload)
+        if waited_for or not service.held:
+            return JSONResponse({"status": "loading", "models": waited_for}, 503, {"Retry-After": "1"})
         return JSONResponse({"status": "ready"})
 
     @app.get("/metrics", tags=["state"], response_class=Response)
@@ -130,7 +146,7 @@ def _add_state(app: FastAPI, service: Service, settings: ServiceSettings) -> Non
         return Response(service.metrics.prometheus(), media_type=CONTENT_TYPE)
 
 
-async def _api_error(request: Request, error: Exception) -> Response:
+async def _api_error(request: HTTPConnection, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     record_of(request).code = error.code
     return error.response()

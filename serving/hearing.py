@@ -18,7 +18,7 @@ from serving.disconnect import unless_gone
 from serving.ears import Asked, refusal
 from serving.errors import invalid, unsupported
 from serving.formats import FORMATS, GRANULARITIES, MEDIA_TYPES, events, subtitles, verbose
-from serving.protection import record_of
+from serving.records import record_of
 from serving.served import ServedModel
 from serving.service import Service
 from serving.streams import Produced
@@ -70,7 +70,8 @@ async def _hear(service: Service, request: Request, task: Literal["asr", "transl
         model = service.model(fields.get("model"), task)
         record.model, record.audio_s = model.name, audio.duration_s
         wanted, stream, granularities = _wanted(form)
-        asked = Asked(model, task, _language(model, fields), **decoding_asked(model, fields))
+        check_language(model, fields.get("language"))
+        asked = Asked(model, task, fields.get("language"), **decoding_asked(model, fields))
         headers = {UNTESTED: ", ".join(asked.untested)} if asked.untested else {}
         if stream:
             return await _streamed(service, request, asked, audio, place.pop_all(), headers)
@@ -133,12 +134,15 @@ def _wanted(form: Form) -> tuple[str, bool, Sequence[str]]:
     return wanted, stream, granularities or ("segment",)
 
 
-def _language(model: ServedModel, fields: Mapping[str, str]) -> str | None:
-    language = fields.get("language")
+def check_language(model: ServedModel, language: str | None) -> None:
+    """Hold a language to the card.
+
+    Raises:
+        ApiError: 400, the model does not know it.
+    """
     if language is not None and not model.card.understands(language):
         known = ", ".join(model.card.languages)
         raise invalid("language", f"The model {model.name} does not know the language {language[:40]!r}. It knows: {known}.")
-    return language
 
 
 def decoding_asked(model: ServedModel, fields: Mapping[str, str]) -> dict[str, Any]:

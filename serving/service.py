@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from models.errors import unknown_name
 from models.types import Task
+from serving.draining import Draining
 from serving.ears import Ears
 from serving.errors import ApiError, busy, invalid
 from serving.metrics import Metrics
@@ -29,6 +30,7 @@ class Service:
     uploads: Uploads
     metrics: Metrics
     ears: Ears
+    draining: Draining
 
     def model(self, name: str | None, task: Task) -> ServedModel:
         """Look up the model that a request names.

@@ -19,7 +19,7 @@ from serving.disconnect import unless_gone
 from serving.ears import refusal
 from serving.encoding import MEDIA_TYPES, Encoder, encoder
 from serving.errors import ApiError, invalid, unsupported
-from serving.protection import record_of
+from serving.records import record_of
 from serving.served import ServedModel, UnavailableError
 from serving.service import Service
 from serving.streams import Produced

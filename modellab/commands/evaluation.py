@@ -23,6 +23,7 @@ from modellab.commands.common import (
     run_watched,
 )
 from modellab.console import TerminalProgress, err, out, print_json
+from models.collector import collector_paused
 from models.errors import CardError, StateError, unknown_name
 from models.types import Task
 from pipelines.types import Comparison, Evaluation
@@ -95,7 +96,8 @@ def evaluate(
 
         begin_early(lab, request)
         try:
-            from flows.evaluate import evaluate as run
+            with collector_paused():
+                from flows.evaluate import evaluate as run
 
             return run(lab, request)
         finally:
@@ -151,7 +153,8 @@ def compare(
     check_comparison(lab, request)
 
     def work() -> Comparison:
-        from flows.compare import compare as run
+        with collector_paused():
+            from flows.compare import compare as run
 
         return run(lab, request)
 
@@ -196,14 +199,15 @@ def demo(
     request = ComparisonRequest(candidate=story.candidate, baseline=story.baseline, corpora=story.corpora)
 
     def work() -> Comparison:
-        from flows.compare import compare as run
+        with collector_paused():
+            from flows.compare import compare as run
 
         return run(lab, request)
 
     if not json_:
         err.print(story.question)
     comparison = run_watched(lab, work)
-    from modellab.commands.ship import ship_winner, show_shipped, show_winner
+    from modellab.commands.ship import production_of, ship_winner, show_shipped, show_winner
 
     if json_:
         shipped = ship_winner(lab, comparison)
@@ -216,7 +220,7 @@ def demo(
         show_evaluation(Evaluation.model_validate_json((folder / "evaluation.json").read_text(encoding="utf-8")))
         out.print()
     show_comparison(comparison)
-    show_winner(comparison)
+    show_winner(comparison, production_of(lab, "tts" if voices else "asr"))
     shipped = ship_winner(lab, comparison)
     show_shipped(shipped)
     if not shipped.passed:

@@ -61,6 +61,10 @@ def show_evaluation(evaluation: Evaluation) -> None:
                 f"({loss.n} recordings, {loss.blocks} speakers)",
                 markup=False,
             )
+    if evaluation.takes is not None:
+        from pipelines.report.repeatability import takes_text
+
+        out.print(takes_text(evaluation.takes), markup=False)
     if evaluation.timings.cost is not None:
         out.print(f"cost of this run: {evaluation.timings.cost:.4f}, in the currency of the card's price")
     for bad in evaluation.quarantined:

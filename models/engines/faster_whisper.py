@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from models.audio import SAMPLE_RATE_HZ
 from models.capabilities import check_samples
 from models.engine import Placement, missing_library
 from models.engines._mel_blocks import BLOCK_SAMPLES, log_mel
@@ -28,6 +29,10 @@ from models.types import Record, Transcript
 
 REQUIREMENT = "faster-whisper>=1.2.1,<2"
 TOKENIZER = "tokenizer.json"
+WARM_UP_FRAMES = 100
+"""One second of features."""
+WARM_UP_TOKENS = 8
+"""Tokens at most, with the prompt."""
 
 
 class FasterWhisperDecoding(WhisperDecoding):
@@ -85,6 +90,18 @@ class FasterWhisper:
         self._model.feature_extractor = _in_blocks(self._model.feature_extractor)
         self._languages: tuple[str, ...] = tuple(self._model.supported_languages)
         self._options = decoding.model_dump()
+
+    def warm_up(self) -> None:
+        """Encode a second of silence as it is and decode a few tokens; see `models.capabilities.Warmable`.
+
+        `transcribe` would pad it to the 30 s of Whisper's window, which costs as much as a recording.
+        """
+        features = self._model.feature_extractor(np.zeros(SAMPLE_RATE_HZ, np.float32))
+        encoded = self._model.encode(features[:, :WARM_UP_FRAMES])
+        start = self._model.hf_tokenizer.token_to_id("<|startoftranscript|>")
+        self._model.model.generate(
+            encoded, [[start]], beam_size=self._options["beam_size"], max_length=WARM_UP_TOKENS, suppress_blank=False
+        )
 
     def transcribe(self, samples: NDArray[np.float32], *, language: str | None) -> Transcript:
         """Transcribe one recording; see `models.capabilities.Transcriber`."""

@@ -38,6 +38,8 @@ class RuleRow:
     limit: str
     n: int
     reason: str
+    judges_numbers: bool = True
+    """False for a condition of the comparison itself, which has only a reason."""
 
 
 def why(comparison: Comparison, words: Words) -> str:
@@ -77,6 +79,7 @@ def _condition_row(rule: RuleResult) -> RuleRow:
         limit=ABSENT,
         n=rule.n,
         reason=rule.reason,
+        judges_numbers=False,
     )
 
 

@@ -52,8 +52,19 @@ def run_suites(database: Path, suites: Sequence[str], limits: ValidationLimits, 
             raise StateError(
                 f"Great Expectations cannot be imported ({error}).", "Install it with `pip install 'modellab[validate]'`."
             ) from error
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False}
+        from great_expectations.data_context.types.base import (
+            DataContextConfig,
+            InMemoryStoreBackendDefaults,
+            ProgressBarsConfig,
+        )
+
+        # Its own site of docs would be a folder in /tmp that stays; ours is one page beside the result.
+        stores = InMemoryStoreBackendDefaults(init_temp_docs_sites=False)
+        bars = ProgressBarsConfig(globally=False)
+        context = gx.get_context(
+            mode="ephemeral",
+            project_config=DataContextConfig(store_backend_defaults=stores, progress_bars=bars, analytics_enabled=False),
+        )
         source = context.data_sources.add_sqlite(corpus, connection_string=f"sqlite:///{database}")
         checked = []
         for name in suites:

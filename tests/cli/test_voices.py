@@ -119,6 +119,12 @@ def test_the_terminal_tells_of_prompts_and_voices(project: Project, evaluated: A
     assert "DNSMOS overall" in told and "Speaker similarity" in told and "round-trip WER, kind=plain" in told
 
 
+def test_power_rests_on_the_two_voices(project: Project, evaluated: Any) -> None:
+    planned = project.run("corpus", "power", "say", "--margin", "0.02", "--json").json()
+    assert planned["basis"].startswith("the evaluation") and CANDIDATE in planned["basis"]
+    assert (planned["metric"], planned["recordings"]) == ("roundtrip_wer", 4)
+
+
 def test_a_recogniser_is_not_asked_to_speak(project: Project) -> None:
     answer = project.run("evaluate", LISTENER, "--corpus", "say", "--json")
     assert answer.code == 2 and "say holds prompts, not recordings" in answer.json()["error"]["message"]

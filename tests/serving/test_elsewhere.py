@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import psutil
@@ -111,7 +110,7 @@ def test_a_package_serves_where_there_is_no_checkout(
     exported = export(store, store.get(packaged.tag), folder / "model.tar")
     *set_up, serve = exported.commands
     # A python of the same version as here, whatever it is called there; and nothing else of this environment.
-    path = f"{sysconfig.get_config_var('BINDIR')}:/usr/bin:/bin"
+    path = f"{Path(sys.base_prefix) / 'bin'}:/usr/bin:/bin"
     passed_on = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "HTTP", "http"))}
     environment = {"PATH": path, "HOME": str(folder), "LANG": "C.UTF-8", **passed_on}
     script = "set -eu\n" + "\n".join(set_up)
@@ -137,7 +136,7 @@ def test_a_package_serves_where_there_is_no_checkout(
     finally:
         service.send_signal(signal.SIGTERM)
         assert service.wait(60) == 0
-    prefix = Path(str(sysconfig.get_config_var("prefix"))).resolve()
+    prefix = Path(sys.base_prefix).resolve()
     foreign = [p for p in mapped if not p.is_relative_to(folder) and not p.is_relative_to(prefix)]
     assert any(p.is_relative_to(folder) for p in mapped), "the engine's libraries are not those that were installed"
     assert [p.name for p in foreign if not SYSTEM_LIBRARIES.match(p.name)] == [], "an image would need a system package"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -16,18 +17,22 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
+import soundfile
+from numpy.typing import NDArray
 from openai import OpenAI
 from packaging.utils import canonicalize_name
 
+from models.audio import decode
 from models.errors import StateError
 from models.fingerprint import model_fingerprint
 from serving.bundle import BUNDLE, DECISION, PARITY, WEIGHTS, read_bundle, read_calibration
 from serving.package import find_packaged, package, warnings_of
-from serving.parity import HeardSample, check_parity, difference_db
+from serving.parity import HeardSample, SpokenSample, check_parity, compare_audio, difference_db
 from serving.requirements import pinned
 from serving.run import free_port, running
 from serving.ship import ask_once, ship
 from serving.store import Bento, Store
+from tests.conftest import REPOSITORY
 from tests.serving.evaluated_lab import (
     PROMPTS,
     RECOGNISER,
@@ -137,10 +142,13 @@ def test_other_decoding_is_named_item_by_item(altered: Bento, shipped: Shipped, 
     (altered.bundle / BUNDLE).write_text(changed.model_dump_json())
     with running(shipped.store, altered, tmp_path / "log") as (url, _):
         report = check_parity(url, RECOGNISER, shipped.packaged.fingerprint, shipped.samples)
+        said = command_line(shipped, "parity", RECOGNISER, "--url", url, "--sample", "1", "--json")
     assert [item.id for item in report.different] == [sample.id for sample in shipped.samples]
+    assert said.returncode == 1
+    assert json.loads(said.stdout)["different"] == [report.different[0].model_dump()]
     requests = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith('{"time"')]
     heard = [line for line in requests if line.get("route") == "/v1/audio/transcriptions"]
-    assert len(heard) == len(shipped.samples) and all(line["status"] == 200 and line["request_id"] for line in heard)
+    assert len(heard) == len(shipped.samples) + 1 and all(line["status"] == 200 and line["request_id"] for line in heard)
 
 
 def spoil_weights(bento: Bento) -> None:
@@ -239,13 +247,40 @@ def test_a_client_is_told_when_the_answer_is_another(shipped: Shipped, tmp_path:
     assert (request.different.expected, request.different.found) == ("Something else.", sample.text)
 
 
-def test_serve_and_parity_from_the_command_line(shipped: Shipped, repository: Path) -> None:
-    port = free_port()
+def live_transcript(url: str, sample: HeardSample) -> str:
+    """Send a recording over a WebSocket, in one turn, and give what is written."""
+    client = OpenAI(base_url=f"{url}/v1", api_key="none")
+    with client.realtime.connect(model=RECOGNISER, extra_query={"language": "en"}) as connection:
+        sound = {"format": {"type": "audio/pcm", "rate": 16_000}, "turn_detection": None}
+        connection.send({"type": "session.update", "session": {"type": "transcription", "audio": {"input": sound}}})  # type: ignore[arg-type, misc]
+        samples = np.clip(np.rint(decode(sample.path).samples * 32768), -32768, 32767).astype("<i2")
+        for part in np.array_split(samples, 20):
+            connection.input_audio_buffer.append(audio=base64.b64encode(part.tobytes()).decode())
+        connection.input_audio_buffer.commit()
+        for event in connection:
+            assert event.type != "error", event
+            if event.type == "conversation.item.input_audio_transcription.completed":
+                return event.transcript
+    raise AssertionError("the connection ended before the text came")
+
+
+def environment_of(shipped: Shipped) -> dict[str, str]:
     ours = {"MODELLAB_PROJECT": str(shipped.lab.project), "MODELLAB_HOME": str(shipped.lab.home_folder)}
-    environment = {**os.environ, **ours, "PYTHONPATH": str(repository)}
-    command = [sys.executable, "-m", "modellab"]
-    serve = [*command, "serve", RECOGNISER, "--port", str(port), "--json"]
-    with subprocess.Popen(serve, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as service:
+    return {**os.environ, **ours, "PYTHONPATH": str(REPOSITORY)}
+
+
+def command_line(shipped: Shipped, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "modellab", *arguments]
+    return subprocess.run(command, env=environment_of(shipped), capture_output=True, text=True, timeout=120)
+
+
+def test_serve_and_parity_from_the_command_line(shipped: Shipped) -> None:
+    port, heard = free_port(), shipped.samples[0]
+    assert isinstance(heard, HeardSample)
+    serve = [sys.executable, "-m", "modellab", "serve", RECOGNISER, "--port", str(port), "--json"]
+    with subprocess.Popen(
+        serve, env=environment_of(shipped), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as service:
         assert service.stdout is not None
         lines = []
         while not lines or lines[-1] != "}\n":
@@ -254,14 +289,35 @@ def test_serve_and_parity_from_the_command_line(shipped: Shipped, repository: Pa
         said = json.loads("".join(lines))
         assert said["tag"] == shipped.bento.tag
         assert httpx2.get(f"{said['url']}/readyz", trust_env=False).status_code == 200
-        check = [*command, "parity", RECOGNISER, "--url", f"{said['url']}/v1", "--json"]
-        done = subprocess.run(check, env=environment, capture_output=True, text=True, timeout=120)
+        written = live_transcript(said["url"], heard)
+        done = command_line(shipped, "parity", RECOGNISER, "--url", f"{said['url']}/v1", "--json")
         service.send_signal(signal.SIGINT)
         assert service.wait(60) == 0
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["passed"]
+    assert written == heard.text
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(f"{said['url']}/readyz", trust_env=False)
+
+
+def test_speech_may_differ_by_rounding_only(tmp_path: Path) -> None:
+    tone = 0.3 * np.sin(np.arange(24_000, dtype=np.float32) / 10)
+    soundfile.write(tmp_path / "stored.flac", tone, 24_000, subtype="PCM_16")
+    sample = SpokenSample("a", "A tone.", tmp_path / "stored.flac")
+    noise = np.random.default_rng(1).normal(size=24_000).astype(np.float32)
+
+    def told(samples: NDArray[np.float32], rate: int = 24_000) -> str | None:
+        difference = compare_audio(sample, (samples, rate))
+        return difference and difference.found
+
+    assert told(tone) is None
+    assert told(np.rint(tone * 32768).astype(np.float32) / 32768) is None
+    assert told(tone[:-200]) is None  # 8 ms
+    assert told(tone[:-300]) == "0.988 s at 24000 Hz"
+    assert told(tone, 22_050) == "1.088 s at 22050 Hz"
+    assert told(tone + 0.001 * noise) is None  # -47 dB
+    assert told(tone + 0.005 * noise) == "difference -32.6 dB"
+    assert told(tone * np.float32(0.98)) == "difference -34.0 dB"
 
 
 def test_the_level_of_a_difference() -> None:
