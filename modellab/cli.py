@@ -14,7 +14,20 @@ from typing import Annotated
 import typer
 
 from modellab import console
-from modellab.commands import approvals, corpora, evaluation, lifecycle, matrix, serve, servers
+from modellab.commands import (
+    approvals,
+    corpora,
+    corpus_changes,
+    degrade,
+    evaluation,
+    keys,
+    lifecycle,
+    matrix,
+    schedule,
+    serve,
+    servers,
+    validation,
+)
 from modellab.commands.common import EXIT_INTERRUPTED, INTERRUPTED
 from models.errors import LabError
 
@@ -39,13 +52,20 @@ app.command("parity")(serve.parity)
 app.command("promote")(approvals.promote)
 app.command("approve")(approvals.approve)
 app.command("reject")(approvals.reject)
+app.command("schedule")(schedule.schedule)
 app.command("up")(servers.up)
 app.command("down")(servers.down)
 app.command("status")(servers.status)
+corpora.app.command("add")(corpus_changes.add)
+corpora.app.command("validate")(validation.validate)
+corpora.app.command("push")(corpus_changes.push)
+corpora.app.command("pull")(corpus_changes.pull)
+corpora.app.command("degrade")(degrade.degrade)
 app.add_typer(matrix.app, name="models")
 app.add_typer(corpora.app, name="corpus")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(lifecycle.app, name="registry")
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback()

@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     """Threads of each worker; default: the cores shared out."""
     prefect_port: int = Field(default=4200, ge=1, le=65535)
     """Port of the local Prefect server that `modellab up` starts."""
+    alert_webhook: str | None = None
+    """Address that gets a JSON body when production regresses (docs/schedules.md); unset: the log has it. Holds a secret."""
     debug: bool = False
     """Show tracebacks and the dependencies' warnings; ``--debug`` sets it."""
     mlflow_port: int = Field(default=5000, ge=1, le=65535)

@@ -43,7 +43,8 @@ class Engine(Protocol):
 
     A class whose answers depend on something that is neither in the card nor in its weights, such as what a server runs,
     also has a class method ``identity(args) -> Mapping[str, str]``, which says it; it goes into the fingerprint. Arguments
-    that change nothing of what is answered (a price, a time-out) are named in ``operational``, and do not.
+    that change nothing of what is answered (a price, a time-out) are named in ``operational``, and do not. A class that may
+    answer otherwise the next time has a class method ``repeatable(decoding) -> bool``, which says whether it does so.
     """
 
     packages: ClassVar[tuple[str, ...]]
@@ -94,6 +95,17 @@ def decoding_of(card: ModelCard) -> Record:
             f"(found {first.get('input')!r}).",
             "Mend the card.",
         ) from error
+
+
+def is_repeatable(card: ModelCard) -> bool:
+    """Say whether the model, as the card sets it, answers the same each time: it draws nothing, or from a seed.
+
+    Raises:
+        CardError: A decoding setting is wrong.
+        EngineError: The engine class cannot be imported.
+    """
+    asked = getattr(engine_class(card), "repeatable", None)
+    return True if asked is None else bool(asked(decoding_of(card)))
 
 
 def placement_of(

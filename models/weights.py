@@ -76,6 +76,8 @@ def status(card: ModelCard, cards: Mapping[str, ModelCard], cache: Path) -> Weig
     if not (folder / MARKER).exists():
         ways = "; ".join(dict.fromkeys(describe(source) for source in card.weights.sources if possible(source, cards)))
         noted = " (sha256 noted at first fetch)" if card.weights.noted_at_first_fetch else ""
+        if not ways and (folders := [source.path for source in card.weights.sources if source.kind == "path"]):
+            ways = f"put by hand into {' or '.join(folders)}, as the card says"
         return WeightsStatus(False, f"{ways or 'no source'}{noted}: modellab models fetch {card.name}")
     try:
         marker = read_marker(card, folder)

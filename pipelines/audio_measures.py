@@ -11,6 +11,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 
 from models.types import Record
@@ -18,7 +19,9 @@ from pipelines.evaluate import Gathered, item_id
 from pipelines.inference import THREAD_VARIABLES
 from pipelines.lab import Lab
 from pipelines.shards import ShardStore
+from pipelines.speech.speaker import SpeakerReference
 from pipelines.speech_store import text_sha256
+from pipelines.synthesize import PreparedSpeech
 from pipelines.transcribe import Item
 
 SHARD_FILES = 8
@@ -32,16 +35,53 @@ class MeasuredAudio(Record):
     """Digest of the file."""
     text_sha256: str
     """Digest of what should be said: rates are about it."""
+    reference_sha256: str = ""
+    """Digest of the recording of the speaker that it should sound like; empty for none."""
     measures: dict[str, float]
     """By name; what cannot be measured is not there."""
 
 
-Task = tuple[str, str, str, str, str]
-"""Audio sha256, path, text sha256, text, language: what goes to a process."""
+@dataclass(frozen=True)
+class Reference:
+    """Whom one synthesis should sound like."""
+
+    sha256: str
+    """Of the recording."""
+    speaker: SpeakerReference
+
+
+@dataclass(frozen=True)
+class MeasureTask:
+    """What goes to a process."""
+
+    item: Item
+    reference: Reference | None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Of what is measured: audio, text, reference."""
+        digest = self.reference.sha256 if self.reference is not None else ""
+        return self.item.audio_sha256, text_sha256(self.item.utterance.text), digest
+
+
+def speaker_references(prepared: PreparedSpeech) -> dict[str, Reference]:
+    """Item's id → whom its synthesis should sound like, of the prompts that say it."""
+    encoder = prepared.speaker_encoder
+    if encoder is None:
+        return {}
+    return {
+        item.id: Reference(item.reference.sha256, SpeakerReference(recording=item.reference.path, encoder=encoder))
+        for item in prepared.items
+        if item.reference is not None
+    }
 
 
 def measure_missing(
-    lab: Lab, gathered: Gathered, say_total: Callable[[int], None], advance: Callable[[int], None]
+    lab: Lab,
+    gathered: Gathered,
+    say_total: Callable[[int], None],
+    advance: Callable[[int], None],
+    references: Mapping[str, Reference] = {},
 ) -> dict[str, dict[str, float]]:
     """Measure every synthesis that has audio; those measured before come from the store.
 
@@ -50,6 +90,7 @@ def measure_missing(
         gathered: The syntheses; their texts are what should be said.
         say_total: Told how many must be measured, if any.
         advance: Told how many more are.
+        references: Item's id → whom its synthesis should sound like.
 
     Returns:
         Item's id → measures by name.
@@ -61,29 +102,26 @@ def measure_missing(
     from pipelines.speech.measures import MEASURES_VERSION
 
     folder = lab.home.measures / hashlib.sha256(MEASURES_VERSION.encode()).hexdigest()[:16]
-    names = ("audio_sha256", "text_sha256")
-    store = ShardStore(folder, MeasuredAudio, "measured", names, lambda m: (m.audio_sha256, m.text_sha256))
-    items = {item_id(item): item for item in gathered.items if item.audio_sha256}
-    known: Mapping[tuple[str, ...], MeasuredAudio] = store.load(_key(item) for item in items.values())
-    missing = {_key(item): item for item in items.values() if _key(item) not in known}
+    names = ("audio_sha256", "text_sha256", "reference_sha256")
+    store = ShardStore(folder, MeasuredAudio, "measured", names, _key)
+    tasks = {item_id(item): MeasureTask(item, references.get(item_id(item))) for item in gathered.items if item.audio_sha256}
+    known: Mapping[tuple[str, ...], MeasuredAudio] = store.load(task.key for task in tasks.values())
+    missing = {task.key: task for task in tasks.values() if task.key not in known}
     found = {**known}
     if missing:
         say_total(len(missing))
         for measured in _in_processes(lab, list(missing.values())):
             store.add(measured)
-            found |= {(m.audio_sha256, m.text_sha256): m for m in measured}
+            found |= {_key(m): m for m in measured}
             advance(len(measured))
-    return {name: found[_key(item)].measures for name, item in items.items()}
+    return {name: found[task.key].measures for name, task in tasks.items()}
 
 
-def _key(item: Item) -> tuple[str, str]:
-    return item.audio_sha256, text_sha256(item.utterance.text)
+def _key(measured: MeasuredAudio) -> tuple[str, str, str]:
+    return measured.audio_sha256, measured.text_sha256, measured.reference_sha256
 
 
-def _in_processes(lab: Lab, items: list[Item]) -> Iterator[list[MeasuredAudio]]:
-    tasks: list[Task] = [
-        (item.audio_sha256, str(item.path), _key(item)[1], item.utterance.text, item.utterance.language) for item in items
-    ]
+def _in_processes(lab: Lab, tasks: list[MeasureTask]) -> Iterator[list[MeasuredAudio]]:
     shards = [tasks[start : start + SHARD_FILES] for start in range(0, len(tasks), SHARD_FILES)]
     workers = min(lab.layout.workers, len(shards))
     context = multiprocessing.get_context("spawn")
@@ -98,16 +136,19 @@ def _begin(threads: int) -> None:
         os.environ[name] = str(threads)
 
 
-def _measure(tasks: list[Task]) -> list[MeasuredAudio]:
+def _measure(tasks: list[MeasureTask]) -> list[MeasuredAudio]:
     from models.audio import decode
     from pipelines.speech.measures import measure_speech
 
     out = []
-    for audio, path, text_digest, text, language in tasks:
-        native = _native_rate_hz(Path(path))
-        samples = decode(Path(path), sample_rate_hz=native).samples
-        measures = measure_speech(samples, native, text, language)
-        out.append(MeasuredAudio(audio_sha256=audio, text_sha256=text_digest, measures=measures))
+    for task in tasks:
+        native = _native_rate_hz(task.item.path)
+        samples = decode(task.item.path, sample_rate_hz=native).samples
+        speaker = task.reference.speaker if task.reference is not None else None
+        utterance = task.item.utterance
+        measures = measure_speech(samples, native, utterance.text, utterance.language, speaker=speaker)
+        audio, text, reference = task.key
+        out.append(MeasuredAudio(audio_sha256=audio, text_sha256=text, reference_sha256=reference, measures=measures))
     return out
 
 

@@ -248,13 +248,15 @@ def notes(
         for language, count in sorted(evaluation.unsupported.items()):
             told.append(f"The {role} does not take {language}: {count} {things} of it were left out for it.")
     for test in tests:
+        name = test.test[:1].upper() + test.test[1:]
         told.append(
-            f"{test.test}, over {test.over}: {test.candidate_errors} errors against {test.baseline_errors} in {test.n}, "
+            f"{name}, over {test.over}: {test.candidate_errors} errors against {test.baseline_errors} in {test.n}, "
             f"z = {test.z:+.2f}, p = {test.p_value:.3f} if the two were equal."
         )
     if duel is not None:
+        threads = "1 thread" if duel.threads == 1 else f"{duel.threads} threads"
         told.append(
-            f"Speed was measured side by side on {duel.measured_at}, one process of {duel.threads} thread(s) a model, "
+            f"Speed was measured side by side on {duel.measured_at}, one process of {threads} a model, "
             f"{len(duel.timings)} timings each, warm-up left out."
         )
     return tuple(told)

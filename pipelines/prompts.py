@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from models.errors import CorpusError
 from models.types import Record
-from pipelines.corpus import CorpusConfig, corpus_folder, read_config, utterance_of
+from pipelines.corpus import VOICE_KEYS, CorpusConfig, check_inside, corpus_folder, read_config, utterance_of
 from pipelines.manifest import MANIFEST, json_object, read_lines, record_of
 
 AUDIO_KEYS = frozenset({"audio_filepath", "duration"})
@@ -28,6 +28,8 @@ class Prompt(Record):
     """What the voice is given; white space alone asks for silence."""
     spoken: str | None = None
     """What should be heard, in words, where it is not what is written ("Dr." is heard as "doctor"); None for `text`."""
+    reference_audio_filepath: str | None = None
+    """A recording of the speaker that the voice should sound like, relative to the corpus's folder."""
     language: str = "en"
     """ISO 639-1 code."""
     speaker: str = "unknown"
@@ -94,15 +96,28 @@ def parse_prompt(line: str) -> Prompt:
     """
     data = json_object(line)
     if AUDIO_KEYS.isdisjoint(data):
-        return record_of(data, Prompt)
-    recording = utterance_of(data).model_dump(exclude=set(AUDIO_KEYS))
-    return record_of({**recording, "spoken": data.get("spoken")}, Prompt)
+        prompt = record_of(data, Prompt)
+    else:
+        recording = utterance_of(data).model_dump(exclude=set(AUDIO_KEYS))
+        prompt = record_of({**recording, **{key: data[key] for key in VOICE_KEYS & data.keys()}}, Prompt)
+    if prompt.reference_audio_filepath is not None:
+        check_inside("reference_audio_filepath", prompt.reference_audio_filepath)
+    return prompt
 
 
-def prompt_digest(prompts: Iterable[Prompt]) -> str:
-    """Digest of what an evaluation of a voice rests on, independent of order."""
+def prompt_digest(prompts: Iterable[Prompt], references: Mapping[str, str] = {}) -> str:
+    """Digest of what an evaluation of a voice rests on, independent of order.
+
+    Args:
+        prompts: Of one corpus.
+        references: Prompt's id → sha256 of the recording that its voice should sound like, of those that have one.
+    """
     rows = sorted(
-        json.dumps([p.id, p.text, p.reference, p.language, p.speaker, sorted(p.tags.items())], ensure_ascii=False)
+        json.dumps(
+            [p.id, p.text, p.reference, p.language, p.speaker, sorted(p.tags.items())]
+            + ([references[p.id]] if p.id in references else []),
+            ensure_ascii=False,
+        )
         for p in prompts
     )
     return hashlib.sha256("\n".join(rows).encode("utf-8")).hexdigest()

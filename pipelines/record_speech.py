@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipelines import tracking
-from pipelines.dataversion import data_version
+from pipelines.dataversion import version_of
 from pipelines.evaluate import Evaluated, Gathered, applied_normalizers, conclude, fingerprint_from, item_id
 from pipelines.home import write_atomically
 from pipelines.inference import ShardResult
@@ -21,7 +21,9 @@ from pipelines.report.side import Prompted, Side
 from pipelines.scores import UtteranceScore
 from pipelines.speech_store import Synthesis
 from pipelines.synthesize import PreparedSpeech
+from pipelines.takes import take_spread
 from pipelines.types import EvaluationFingerprint
+from pipelines.validate.attach import with_validations
 
 
 def record_speech(
@@ -34,6 +36,7 @@ def record_speech(
     results: Sequence[ShardResult[Synthesis]],
     policy: Policy,
     started: float,
+    takes: Sequence[Sequence[UtteranceScore]] = (),
 ) -> Evaluated:
     """Score, and write everything into the run's folder and MLflow.
 
@@ -47,6 +50,7 @@ def record_speech(
         results: Of the shards synthesised in this run.
         policy: Gives level, resamples and seed of the intervals.
         started: ``time.perf_counter()`` when the evaluation began.
+        takes: Scores of what the voice said when it was asked again.
 
     Raises:
         StateError: MLflow or the home cannot be written.
@@ -55,7 +59,7 @@ def record_speech(
     from pipelines.report.plots import evaluation_plots
 
     scores = score_speech(gathered, spoken, measures)
-    fingerprint = speech_fingerprint(prepared, listening, gathered, data_version(lab.project))
+    fingerprint = speech_fingerprint(prepared, listening, gathered, version_of(lab))
     client = tracking.connect(lab)
     with tracking.tracked_run(client, lab, tracking.EVALUATIONS, prepared.card.name) as run_id:
         folder = lab.home.evaluations / run_id
@@ -73,7 +77,8 @@ def record_speech(
             run_id=run_id,
             folder=folder,
             wall_s=time.perf_counter() - started,
-        )
+        ).model_copy(update={"takes": take_spread([scores, *takes]) if takes else None})
+        evaluation = with_validations(lab.home, evaluation, folder)
         write_predictions(Path(evaluation.predictions), gathered, scores)
         write_atomically(folder / "evaluation.json", evaluation.model_dump_json(indent=2))
         plots = evaluation_plots(evaluation, scores)
@@ -115,7 +120,13 @@ def speech_fingerprint(
     items = (*prepared.items, *prepared.unsupported)
     return fingerprint_from(
         model=prepared.fingerprint.digest,
-        corpora={name: prompt_digest(i.prompt for i in items if i.corpus == name) for name in prepared.corpora},
+        corpora={
+            name: prompt_digest(
+                (i.prompt for i in items if i.corpus == name),
+                {i.prompt.id: i.reference.sha256 for i in items if i.corpus == name and i.reference is not None},
+            )
+            for name in prepared.corpora
+        },
         data_version=version,
         normalizers=applied_normalizers((item.id, item.normalizer) for item in items),
         quarantined=gathered.quarantined,

@@ -60,6 +60,15 @@ def dnsmos_p808(table: ScoreTable) -> Draft:
     return mean_of("dnsmos_p808")(table)
 
 
+@metric(unit="MOS", higher_is_better=True, rows=having("plcmos"), limits=MOS, failure=None, tasks=("tts",))
+def plcmos(table: ScoreTable) -> Draft:
+    """Quality of speech that may have breaks in it, as PLCMOS predicts listeners' votes (Diener et al. 2023).
+
+    It was trained on lost packets and what was put in their place, and hears clipping, to which DNSMOS overall is deaf.
+    """
+    return mean_of("plcmos")(table)
+
+
 @metric(unit="ratio", higher_is_better=False, limits=(0.0, 1.0), tasks=("tts",))
 def silent_share(table: ScoreTable) -> Draft:
     """Share of prompts answered without any speech: no audio, or none that ITU-T P.56 finds active."""
@@ -133,6 +142,14 @@ def duration_spread(table: ScoreTable) -> Draft:
 def stoi(table: ScoreTable) -> Draft:
     """Mean short-time objective intelligibility against the undisturbed signal, where there is one (Taal et al. 2011)."""
     return mean_of("stoi")(table)
+
+
+@metric(
+    unit="ratio", higher_is_better=True, rows=having("speaker_similarity"), limits=(0.0, 1.0), failure=None, tasks=("tts",)
+)
+def speaker_similarity(table: ScoreTable) -> Draft:
+    """Mean likeness to the speaker of the prompt's reference, where there is one: cosine of embeddings (Wan et al. 2018)."""
+    return mean_of("speaker_similarity")(table)
 
 
 def _spread(values: FloatArray) -> Draft:

@@ -25,7 +25,7 @@ from registry.projection import bring_up_to_date, tag_version
 from registry.requests import find_request, release_failed
 from registry.requests import release as swap
 from registry.state import Request, Version
-from serving.package import Say, bento_name, describe, log_path, package
+from serving.package import Say, bento_name, describe, log_path, newest_checked, package
 from serving.parity import ParityReport, check_parity
 from serving.run import running
 from serving.samples import SAMPLE, parity_samples
@@ -90,7 +90,7 @@ class BentoSteps:
                 f"Write a card for it whose first task is {task}.",
             )
         labels = {"fingerprint": what.version} | ({"comparison": comparison} if comparison else {})
-        known = self.store.find(bento_name(card), **labels)
+        known = newest_checked(self.store, bento_name(card), **labels)
         if known is not None:
             self.say(f"{known.tag} is packaged already")
             return Packed(tag=known.tag)
@@ -217,7 +217,7 @@ def roll_back(lab: Lab, history: History, task: Task, actor: Actor, reason: str,
 
 def production_package(lab: Lab, what: Version) -> Bento | None:
     """Find the package of the version in production; None if it was never packaged."""
-    return Store(lab.home.root / "bentoml").find(what.model.lower(), fingerprint=what.version)
+    return newest_checked(Store(lab.home.root / "bentoml"), what.model.lower(), fingerprint=what.version)
 
 
 def _check_passed(report: ParityReport) -> None:

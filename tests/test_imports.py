@@ -23,8 +23,21 @@ HOMES = {
     "mlflow": ("registry/", "pipelines/tracking.py"),
     "prefect": ("flows/",),
     "bentoml": ("serving/",),
+    "great_expectations": ("pipelines/validate/",),
 }
-SLOW = ("torch", "mlflow", "prefect", "matplotlib", "pandas", "pyarrow", "scipy", "faster_whisper", "whisper", "dvc")
+SLOW = (
+    "torch",
+    "mlflow",
+    "prefect",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "faster_whisper",
+    "whisper",
+    "dvc",
+    "great_expectations",
+)
 
 
 def imports_of(path: Path) -> Iterator[tuple[str, bool]]:

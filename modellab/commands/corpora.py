@@ -12,7 +12,7 @@ from rich.table import Table
 from modellab.commands.common import Json, open_lab
 from modellab.console import out, print_json
 from models.types import Record
-from pipelines.corpus import Corpus, corpus_folder, corpus_tasks, find_corpus, list_corpora, read_corpus, slice_facets
+from pipelines.corpus import Corpus, corpus_folder, corpus_tasks, list_corpora, read_corpus, slice_facets
 from pipelines.prompts import PromptCorpus, read_prompts
 
 app = typer.Typer(help="Test corpora under data/, versioned by DVC.", no_args_is_help=True)
@@ -143,21 +143,28 @@ def power(
     from pipelines.policy import read_policy
     from pipelines.power import corpus_power
 
-    report = corpus_power(find_corpus(name, lab.data), lab.home, read_policy(lab.params), margin or ())
+    folder = corpus_folder(name, lab.data)
+    voices = corpus_tasks(folder) == ("tts",)
+    corpus = read_prompts(folder) if voices else read_corpus(folder)
+    report = corpus_power(corpus, lab.home, read_policy(lab.params, "tts" if voices else "asr"), margin or ())
     if json_:
         print_json(report)
         return
-    out.print(f"[bold]{report.corpus}[/]: {report.recordings} recordings of speech by {report.speakers} speakers")
+    whole = "prompts with words" if voices else f"recordings of speech by {report.speakers} speakers"
+    out.print(f"[bold]{report.corpus}[/]: {report.recordings} {whole}")
     if report.detectable is None:
-        out.print("Nothing can be planned from so few speakers: add recordings of more people.")
+        out.print(
+            f"Nothing can be planned from so few {'prompts' if voices else 'speakers: add recordings of more people'}."
+        )
         return
     out.print(
-        f"It can detect a difference of {100 * report.detectable:.2g} points of WER "
+        f"It can detect a difference of {100 * report.detectable:.2g} points of {'round-trip ' * voices}WER "
         f"(one-sided level {report.alpha:g}, power {100 * report.power:.0f}%)."
     )
     for row in report.rows:
-        need = f"about {row.speakers_needed} speakers, {row.recordings_needed} recordings like these"
+        people = "" if voices else f"{row.speakers_needed} speakers, "
+        need = f"about {people}{row.recordings_needed} {'prompts' if voices else 'recordings'} like these"
         told = "enough" if row.enough else need if row.speakers_needed else "no plan can be made"
-        place = "" if row.slice == "all" else f" on {row.slice} ({row.speakers} speakers)"
+        place = "" if row.slice == "all" else f" on {row.slice} ({row.speakers} {'prompts' if voices else 'speakers'})"
         out.print(f"  a margin of {100 * row.margin:g} points{place}: {told}")
     out.print(f"Planned from {report.basis}.", style="dim")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -39,8 +41,8 @@ class MatrixRow(Record):
     stage: str
     weights_present: bool
     usable: bool
-    """Whether the engine's library is installed and the weights are here."""
-    state: Literal["usable", "no library", "no weights"]
+    """Whether the engine's library is installed, the weights are here, and what the card asks for is set."""
+    state: Literal["usable", "no library", "no weights", "not set up"]
     """What is wanted first."""
     note: str
     """Where the weights came from, or the one command that makes the model usable."""
@@ -83,10 +85,13 @@ def matrix_row(card: ModelCard, cards: Mapping[str, ModelCard], lab: Lab, state:
     from registry.stages import stage_of
 
     weights = status(card, cards, lab.home.weights)
+    unset = unset_variables(card)
     install = how_to_complete(card)
     note = weights.note
     if install:
         note = install if weights.present else f"{install} && modellab models fetch {card.name}"
+    elif unset and weights.present:
+        note = f"export {' '.join(f'{name}=...' for name in unset)}"
     return MatrixRow(
         model=card.name,
         engine=card.engine.partition(":")[0].rpartition(".")[2],
@@ -96,10 +101,17 @@ def matrix_row(card: ModelCard, cards: Mapping[str, ModelCard], lab: Lab, state:
         compute_types={device: defaults.compute_type for device, defaults in card.devices.items()},
         stage=stage_of(card, state),
         weights_present=weights.present,
-        usable=weights.present and not install,
-        state="no library" if install else "usable" if weights.present else "no weights",
+        usable=weights.present and not install and not unset,
+        state="no library" if install else "no weights" if not weights.present else "not set up" if unset else "usable",
         note=note,
     )
+
+
+def unset_variables(card: ModelCard) -> list[str]:
+    """Name the environment variables that the card's arguments ask for and that are not set, such as a server's address."""
+    texts = [value for value in card.args.values() if isinstance(value, str)]
+    asked = dict.fromkeys(name for text in texts for name in re.findall(r"\$\{(\w+)\}", text))
+    return [name for name in asked if not os.environ.get(name)]
 
 
 @app.command("show")

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from modellab.console import out
 from models.types import Task
-from pipelines.report.formatting import metric_label, metric_text
+from pipelines.report.formatting import delta_text, interval_text, metric_label, metric_text, value_text
 from pipelines.types import Comparison, Evaluation, RuleResult, Verdict
 
 HEADLINES: Mapping[Task, tuple[str, ...]] = {
@@ -17,12 +17,14 @@ HEADLINES: Mapping[Task, tuple[str, ...]] = {
         "invented_words_per_minute", "rtf", "latency_p50", "latency_p95", "load_time", "peak_memory",
     ),
     "tts": (
-        "roundtrip_wer", "roundtrip_cer", "dnsmos_overall", "dnsmos_signal", "dnsmos_background", "dnsmos_p808",
-        "silent_share", "clipped_share", "longest_pause", "duration_spread", "rtf", "latency_p50", "first_audio_p50",
-        "load_time", "peak_memory",
+        "roundtrip_wer", "roundtrip_cer", "dnsmos_overall", "dnsmos_signal", "dnsmos_background", "dnsmos_p808", "plcmos",
+        "speaker_similarity", "silent_share", "clipped_share", "longest_pause", "duration_spread", "rtf", "latency_p50",
+        "first_audio_p50", "load_time", "peak_memory",
     ),
 }  # fmt: skip
 SLICED: Mapping[Task, tuple[str, str]] = {"asr": ("wer", "WER"), "tts": ("roundtrip_wer", "round-trip WER")}
+WITH_REFERENCE = frozenset({"speaker_similarity"})
+"""Shown only where prompts have what it compares with."""
 SLICE_KEYS = ("domain", "bandwidth", "language", "accent", "kind")
 COLOURS: dict[Verdict, str] = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 
@@ -44,12 +46,25 @@ def show_evaluation(evaluation: Evaluation) -> None:
     table.add_column("value [95% interval]")
     table.add_column("n", justify="right")
     for name in HEADLINES[task]:
-        if (result := evaluation.metrics.get(name)) is not None:
+        if (result := evaluation.metrics.get(name)) is not None and (result.n or name not in WITH_REFERENCE):
             table.add_row(metric_label(name), metric_text(name, result), str(result.n or ""))
     for name, metrics in evaluation.slices.items():
         if name.partition("=")[0] in SLICE_KEYS and rate in metrics:
             table.add_row(f"[dim]{label}, {name}[/]", metric_text(rate, metrics[rate]), str(metrics[rate].n))
     out.print(table)
+    for loss in evaluation.losses:
+        if loss.metric == rate:
+            out.print(
+                f"{loss.variant}: {_within(metric_label(rate))} {value_text(rate, loss.unit, loss.original)} becomes "
+                f"{value_text(rate, loss.unit, loss.degraded)}, {delta_text(rate, loss.unit, loss.delta)} "
+                f"{interval_text(rate, loss.unit, loss.ci_low, loss.ci_high)} "
+                f"({loss.n} recordings, {loss.blocks} speakers)",
+                markup=False,
+            )
+    if evaluation.takes is not None:
+        from pipelines.report.repeatability import takes_text
+
+        out.print(takes_text(evaluation.takes), markup=False)
     if evaluation.timings.cost is not None:
         out.print(f"cost of this run: {evaluation.timings.cost:.4f}, in the currency of the card's price")
     for bad in evaluation.quarantined:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,14 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from models.audio import SAMPLE_RATE_HZ
 from models.capabilities import check_samples
 from models.engine import Placement, missing_library
-from models.engines._whisper import WhisperDecoding, check_language, check_translation, transcript_of
+from models.engines._mel_blocks import BLOCK_SAMPLES, log_mel
+from models.engines._whisper import (
+    WhisperDecoding,
+    check_language,
+    check_translation,
+    pieces_of,
+    steering,
+    transcript_of,
+)
 from models.errors import EngineError
 from models.types import Record, Transcript
 
 REQUIREMENT = "faster-whisper>=1.2.1,<2"
 TOKENIZER = "tokenizer.json"
+WARM_UP_FRAMES = 100
+"""One second of features."""
+WARM_UP_TOKENS = 8
+"""Tokens at most, with the prompt."""
 
 
 class FasterWhisperDecoding(WhisperDecoding):
@@ -72,8 +87,21 @@ class FasterWhisper:
                 f"faster-whisper cannot load {weights} on {placement.device} with {placement.compute_type}: {error}.",
                 "Choose another device or compute type.",
             ) from error
+        self._model.feature_extractor = _in_blocks(self._model.feature_extractor)
         self._languages: tuple[str, ...] = tuple(self._model.supported_languages)
         self._options = decoding.model_dump()
+
+    def warm_up(self) -> None:
+        """Encode a second of silence as it is and decode a few tokens; see `models.capabilities.Warmable`.
+
+        `transcribe` would pad it to the 30 s of Whisper's window, which costs as much as a recording.
+        """
+        features = self._model.feature_extractor(np.zeros(SAMPLE_RATE_HZ, np.float32))
+        encoded = self._model.encode(features[:, :WARM_UP_FRAMES])
+        start = self._model.hf_tokenizer.token_to_id("<|startoftranscript|>")
+        self._model.model.generate(
+            encoded, [[start]], beam_size=self._options["beam_size"], max_length=WARM_UP_TOKENS, suppress_blank=False
+        )
 
     def transcribe(self, samples: NDArray[np.float32], *, language: str | None) -> Transcript:
         """Transcribe one recording; see `models.capabilities.Transcriber`."""
@@ -83,6 +111,21 @@ class FasterWhisper:
             return Transcript(text="", language=language)
         segments, info = self._model.transcribe(samples, language=language, **self._options)
         return transcript_of([asdict(segment) for segment in segments], info.language)
+
+    def transcribe_stream(self, samples: NDArray[np.float32], *, language: str | None) -> Iterator[Transcript]:
+        """Transcribe one recording segment by segment; see `models.capabilities.StreamingTranscriber`."""
+        check_samples(samples)
+        check_language(language, self._languages)
+        if samples.size == 0:
+            return iter(())
+        segments, info = self._model.transcribe(samples, language=language, **self._options)
+        return pieces_of((asdict(segment), info.language) for segment in segments)
+
+    def steered(self, *, prompt: str | None = None, temperature: float | None = None) -> FasterWhisper:
+        """Decode otherwise on the same weights; see `models.capabilities.SteerableTranscriber`."""
+        other = copy(self)
+        other._options = {**self._options, **steering(prompt, temperature)}
+        return other
 
     def translate(self, samples: NDArray[np.float32], *, language: str | None, target: str) -> Transcript:
         """Translate one recording into English; see `models.capabilities.Translator`.
@@ -98,3 +141,29 @@ class FasterWhisper:
         options = {**self._options, "task": "translate", **untimed}
         segments, _ = self._model.transcribe(samples, language=language, **options)
         return transcript_of([asdict(segment) for segment in segments], target)
+
+
+def _in_blocks(extractor: Any) -> Any:
+    """Make a feature extractor that needs little more memory for an hour than for two minutes; see `_mel_blocks`."""
+
+    class InBlocks(type(extractor)):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.__dict__.update(extractor.__dict__)
+
+        def __call__(self, waveform: Any, padding: int = 160, chunk_length: int | None = None) -> Any:
+            if len(waveform) <= BLOCK_SAMPLES:
+                return super().__call__(waveform, padding, chunk_length)
+            if chunk_length is not None:  # what the library's own does first
+                self.n_samples = chunk_length * self.sampling_rate
+                self.nb_max_frames = self.n_samples // self.hop_length
+            window = np.hanning(self.n_fft + 1)[:-1].astype(np.float32)
+
+            def mel_of(piece: NDArray[np.float32]) -> Any:
+                spectrum = self.stft(
+                    piece, self.n_fft, self.hop_length, window=window, center=False, return_complex=True
+                ).astype(np.complex64)
+                return self.mel_filters @ (np.abs(spectrum) ** 2)
+
+            return log_mel(waveform.astype(np.float32, copy=False), padding, len(self.mel_filters), mel_of)
+
+    return InBlocks()

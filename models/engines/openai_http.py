@@ -73,6 +73,11 @@ class OpenAICompatible:
     )  # fmt: skip
     clock: ClassVar[Clock] = SYSTEM_CLOCK
 
+    @classmethod
+    def repeatable(cls, decoding: OpenAIDecoding) -> bool:
+        """What a server does is up to it, and its API for speech takes no seed."""
+        return False
+
     def __init__(
         self,
         weights: Path,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
+from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +14,8 @@ from numpy.typing import NDArray
 
 from models.capabilities import check_samples
 from models.engine import Placement, missing_library
-from models.engines._whisper import WhisperDecoding, check_language, check_translation, transcript_of
+from models.engines._mel_blocks import BLOCK_SAMPLES, FFT_SAMPLES, HOP_SAMPLES, log_mel
+from models.engines._whisper import WhisperDecoding, check_language, check_translation, steering, transcript_of
 from models.errors import EngineError
 from models.types import Record, Transcript
 
@@ -60,6 +63,7 @@ class OpenAIWhisper:
         if placement.device.startswith("cuda") and not torch.cuda.is_available():
             raise EngineError("PyTorch finds no CUDA device here.", "Choose cpu, or install a CUDA build of torch.")
 
+        _transform_in_blocks()
         config = json.loads((weights / CONFIG).read_text(encoding="utf-8"))
         # As whisper.load_model does: float32 parameters that take the stored float16 values exactly. On a GPU the library
         # computes in float16 by casting them as it goes, which keeps layer norms in float32.
@@ -84,6 +88,12 @@ class OpenAIWhisper:
             return Transcript(text="", language=language)
         result = self._hear(samples, language=language)
         return transcript_of(result["segments"], result["language"])
+
+    def steered(self, *, prompt: str | None = None, temperature: float | None = None) -> OpenAIWhisper:
+        """Decode otherwise on the same weights; see `models.capabilities.SteerableTranscriber`."""
+        other = copy(self)
+        other._options = {**self._options, **steering(prompt, temperature)}
+        return other
 
     def translate(self, samples: NDArray[np.float32], *, language: str | None, target: str) -> Transcript:
         """Translate one recording into English; see `models.capabilities.Translator`. One call at a time, others wait.
@@ -132,6 +142,39 @@ def _remember_last_window(encoder: Any) -> Any:
             return self.features
 
     return LastWindow()
+
+
+def _transform_in_blocks() -> None:
+    """Let the library's ``transcribe`` need little more memory for an hour than for two minutes; see `_mel_blocks`.
+
+    It takes no features, and names the function that makes them in its own module; that name is given another function, once
+    a process, which hands shorter recordings on to the library's.
+    """
+    import torch
+    import whisper.transcribe  # its module; the package has a function of that name
+
+    module: Any = sys.modules["whisper.transcribe"]
+    whole = module.log_mel_spectrogram
+    if hasattr(whole, "in_blocks"):
+        return
+
+    def in_blocks(audio: Any, n_mels: int = 80, padding: int = 0, device: Any = None) -> Any:
+        if not isinstance(audio, np.ndarray) or len(audio) <= BLOCK_SAMPLES:
+            return whole(audio, n_mels, padding, device)
+        window = torch.hann_window(FFT_SAMPLES)
+        filters = whisper.audio.mel_filters(torch.device("cpu"), n_mels)
+
+        def mel_of(piece: NDArray[np.float32]) -> Any:
+            spectrum = torch.stft(
+                torch.from_numpy(piece), FFT_SAMPLES, HOP_SAMPLES, window=window, center=False, return_complex=True
+            )
+            return (filters @ (spectrum.abs() ** 2)).numpy()
+
+        made = torch.from_numpy(log_mel(audio, padding, n_mels, mel_of))
+        return made if device is None else made.to(device)
+
+    in_blocks.in_blocks = True  # type: ignore[attr-defined]
+    module.log_mel_spectrogram = in_blocks
 
 
 def _library_options(decoding: OpenAIWhisperDecoding, *, fp16: bool) -> dict[str, Any]:

@@ -52,6 +52,11 @@ class Piper(Speaker):
     packages: ClassVar[tuple[str, ...]] = ("piper-tts", "onnxruntime")
     Decoding: ClassVar[type[Record]] = PiperDecoding
 
+    @classmethod
+    def repeatable(cls, decoding: PiperDecoding) -> bool:
+        """With noise, a voice never says a text twice alike; see `PiperDecoding`."""
+        return decoding.noise_scale == 0 and decoding.noise_w_scale == 0
+
     def __init__(self, weights: Path, placement: Placement, decoding: PiperDecoding) -> None:
         """Load the voice.
 

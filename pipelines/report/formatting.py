@@ -44,7 +44,7 @@ _SHORT_LABELS = {
     "roundtrip_cer": "Round-trip CER",
 }
 
-_SHORT_WORDS = {**_SHORT_LABELS, "dnsmos": "DNSMOS", "p808": "P.808", "dc": "DC", "stoi": "STOI"}
+_SHORT_WORDS = {**_SHORT_LABELS, "dnsmos": "DNSMOS", "p808": "P.808", "plcmos": "PLCMOS", "dc": "DC", "stoi": "STOI"}
 
 _UNIT_WORDS = {"1/min": "per minute", "1/s": "per second", "1/h": "per hour", "count": "", "1": "", "": ""}
 

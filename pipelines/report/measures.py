@@ -14,6 +14,8 @@ _SHOWN: dict[str, tuple[str, str]] = {
     "dnsmos_signal": ("DNSMOS signal", "MOS"),
     "dnsmos_background": ("DNSMOS background", "MOS"),
     "dnsmos_p808": ("DNSMOS P.808", "MOS"),
+    "plcmos": ("PLCMOS", "MOS"),
+    "speaker_similarity": ("Speaker similarity", ""),
     "stoi": ("STOI", ""),
     "leading_silence_s": ("Silence before", "s"),
     "longest_pause_s": ("Longest pause", "s"),

@@ -13,7 +13,7 @@ from typing import Any
 from models.engine import import_named
 from models.errors import LabError
 from pipelines.report.formatting import flatten
-from pipelines.types import Evaluation
+from pipelines.types import Evaluation, TakeSpread
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class Repeatability:
     summary: str
     """What the engine says of its settings as a whole; empty where it says nothing."""
     settings: tuple[Setting, ...]
+    takes: str = ""
+    """How much it differed from itself when it was asked again; empty where it says a text the same way each time."""
 
 
 def repeatability(evaluation: Evaluation) -> Repeatability:
@@ -49,7 +51,22 @@ def repeatability(evaluation: Evaluation) -> Repeatability:
         seed=values.get("seed"),
         summary=summary,
         settings=tuple(Setting(name, value, meanings.get(name, "")) for name, value in values.items()),
+        takes=takes_text(evaluation.takes),
     )
+
+
+def takes_text(takes: TakeSpread | None) -> str:
+    """Say how much a voice that draws at random differed from itself; empty of one that does not."""
+    if takes is None:
+        return ""
+    spread = (
+        ("round-trip word error rate", takes.word_error_rate, "{:.1%}"),
+        ("DNSMOS overall", takes.dnsmos_overall, "{:.2f}"),
+        ("duration", takes.duration, "{:.1%}"),
+    )
+    told = [f"{name} {form.format(value)}" for name, value, form in spread if value is not None]
+    asked = f"{takes.prompts} prompts were said {takes.takes} times each"
+    return f"It may say a text otherwise the next time. {asked}; standard deviation within a prompt: {', '.join(told)}."
 
 
 def _options(engine: object) -> type[Any] | None:

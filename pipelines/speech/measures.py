@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 from models.errors import AudioError
 from pipelines.normalize import find_normalizer
 from pipelines.speech.intrusive import stoi
-from pipelines.speech.mos import dnsmos, warm_up
+from pipelines.speech.mos import dnsmos, plcmos, warm_up
 from pipelines.speech.pitch import pitch_range_semitones
 from pipelines.speech.signal import active_speech, bandwidth_hz, clipped_share, loudness_lufs, silences
+from pipelines.speech.speaker import SpeakerReference, speaker_similarity
 
 __all__ = ["MEASURES_VERSION", "measure_speech", "warm_up"]
 
-REVISION = "1"
+REVISION = "2"
 """Raised whenever the same recording may come out differently by a change of ours."""
-PACKAGES = ("speechmos", "onnxruntime", "librosa", "soxr", "pyloudnorm", "praat-parselmouth", "pystoi", "scipy", "numpy")
+PACKAGES = (
+    "speechmos", "onnxruntime", "librosa", "soxr", "pyloudnorm", "praat-parselmouth", "pystoi", "torch", "scipy", "numpy",
+)  # fmt: skip
 """Distributions that compute."""
 SPOKEN_WORDS = {"de": "de", "es": "es"}
 """Language → normalizer that writes out what is read aloud; `basic` for all others."""
@@ -47,6 +50,7 @@ def measure_speech(
     text: str,
     language: str,
     reference: NDArray[np.float32] | None = None,
+    speaker: SpeakerReference | None = None,
 ) -> dict[str, float]:
     """Measure one recording of speech.
 
@@ -56,13 +60,15 @@ def measure_speech(
         text: What should be said.
         language: ISO 639-1 code of the text.
         reference: The same signal undisturbed, (n,), at the same rate; a reading by somebody else is none.
+        speaker: Whom it should sound like.
 
     Returns:
         Measures by name, all finite. What cannot be measured is absent: of silence, all but its duration, that no speech
         is in it, and what listeners would vote.
 
     Raises:
-        AudioError: There are no samples, some are not finite, or the reference is not as long.
+        AudioError: There are no samples, some are not finite, the reference is not as long, or the speaker's recording
+            cannot be used.
         LabError: A library of the extra ``tts`` is not installed.
     """
     if samples.ndim != 1 or not len(samples) or not np.isfinite(samples).all():
@@ -83,8 +89,12 @@ def measure_speech(
         found["seconds_per_character"] = found["duration_s"] / found["characters"]
     if found["active_speech_s"]:
         found["speaking_rate"] = 60 * found["words"] / found["active_speech_s"]
-    intelligibility = stoi(samples, reference, sample_rate_hz) if reference is not None else None
-    return found | ({} if intelligibility is None else {"stoi": intelligibility})
+    optional = {
+        "plcmos": plcmos(samples, sample_rate_hz),
+        "stoi": stoi(samples, reference, sample_rate_hz) if reference is not None else None,
+        "speaker_similarity": speaker_similarity(samples, sample_rate_hz, speaker) if speaker is not None else None,
+    }
+    return found | {name: value for name, value in optional.items() if value is not None}
 
 
 def spoken_words(text: str, language: str) -> list[str]:

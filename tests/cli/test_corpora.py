@@ -71,5 +71,11 @@ def test_show_has_the_slices_and_licences_of_prompts(run: Run) -> None:
     assert "1 utterances, 1.5 min, 1 speakers; for asr" in run("show", "calls")
 
 
-def test_no_power_is_planned_over_prompts(run: Run) -> None:
-    assert "prompts holds prompts, not recordings." in run("power", "prompts", code=2)
+def test_power_is_planned_over_prompts_as_over_recordings(run: Run) -> None:
+    planned = json.loads(run("power", "prompts", "--margin", "0.05", "--json"))
+    assert (planned["task"], planned["metric"], planned["recordings"], planned["speakers"]) == ("tts", "roundtrip_wer", 2, 2)
+    assert planned["detectable"] > 0.1 and not planned["rows"][0]["enough"], "two prompts show next to nothing"
+    assert "varying by 50% of itself between prompts" in planned["basis"]
+    told = run("power", "prompts", "--margin", "0.05")
+    assert "2 prompts with words" in told and "points of round-trip WER" in told and "prompts like these" in told
+    assert "speaker" not in told and "recording" not in told

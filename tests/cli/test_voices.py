@@ -12,11 +12,16 @@ import pytest
 import soundfile
 import yaml
 
-from tests.conftest import Project
+from tests.conftest import STARTER, Project
 
 CANDIDATE, BASELINE, LISTENER = "hibari", "piper-joe", "faster-whisper-tiny.en"
 PROMPTS: list[dict[str, Any]] = [
-    {"id": "plain-1", "text": "The river was frozen from bank to bank.", "tags": {"kind": "plain"}},
+    {
+        "id": "plain-1",
+        "text": "The river was frozen from bank to bank.",
+        "reference_audio_filepath": "voices/lj.flac",
+        "tags": {"kind": "plain"},
+    },
     {"id": "plain-2", "text": "Nobody had told the baker about the party.", "tags": {"kind": "plain"}},
     {"id": "plain-3", "text": "We walked home slowly under the yellow lamps.", "tags": {"kind": "plain"}},
     {"id": "abbr-1", "text": "Dr. Smith is in.", "spoken": "doctor smith is in", "tags": {"kind": "abbr"}},
@@ -35,7 +40,7 @@ pytestmark = pytest.mark.real
 @pytest.fixture(scope="module")
 def project(make_project: Callable[[], Project]) -> Project:
     made = make_project()
-    folder = made.add_corpus("say", PROMPTS, {})
+    folder = made.add_corpus("say", PROMPTS, {"voices/lj.flac": STARTER / "audio" / "lj-lj001-0001.flac"})
     (folder / "corpus.yaml").write_text("name: say\ntasks: [tts]\nnormalizer: whisper-english\n")
     usable = {"name": "usable", "kind": "absolute", "metric": "wer", "max": 1}
     voices = {"resamples": 300, "rules": RULES}
@@ -72,6 +77,8 @@ def test_a_voice_is_understood_measured_and_timed(project: Project, compared: An
     assert 2.5 < metrics["dnsmos_overall"]["value"] < 5 and metrics["dnsmos_overall"]["unit"] == "MOS"
     assert 0 < metrics["first_audio_p50"]["value"] <= metrics["latency_p50"]["value"]
     assert metrics["rtf"]["value"] > 0 and metrics["peak_memory"]["value"] > 50
+    assert metrics["speaker_similarity"]["n"] == 1 and 0.3 < metrics["speaker_similarity"]["value"] < 0.8, "not her voice"
+    assert 2.5 < metrics["plcmos"]["value"] < 5
     assert "wer" not in metrics and "invented_words_per_minute" not in metrics, "those are a recogniser's"
     assert {"kind=plain", "kind=abbr"} <= set(result["slices"])
     assert result["fingerprint"]["recogniser"].startswith(LISTENER) and result["fingerprint"]["measures"]
@@ -89,7 +96,7 @@ def test_a_second_evaluation_synthesises_hears_and_measures_nothing(evaluated: A
     first = first_run(project, compared, "candidate")
     assert (evaluated["timings"]["inferred"], evaluated["timings"]["reused"]) == (0, len(PROMPTS))
     assert evaluated["fingerprint"] == first["fingerprint"]
-    for name in ("roundtrip_wer", "dnsmos_overall"):
+    for name in ("roundtrip_wer", "dnsmos_overall", "plcmos", "speaker_similarity"):
         assert evaluated["metrics"][name]["value"] == first["metrics"][name]["value"]
     assert evaluated["metrics"]["rtf"]["value"] is None, "times from the store are no measurement"
 
@@ -109,7 +116,13 @@ def test_the_audio_is_kept_and_is_what_was_scored(project: Project, evaluated: A
 def test_the_terminal_tells_of_prompts_and_voices(project: Project, evaluated: Any) -> None:
     told = project.run("evaluate", CANDIDATE).out
     assert f"{CANDIDATE} on say: 5 prompts" in told and "(0 synthesised, 5 from the store)" in told
-    assert "DNSMOS overall" in told and "round-trip WER, kind=plain" in told
+    assert "DNSMOS overall" in told and "Speaker similarity" in told and "round-trip WER, kind=plain" in told
+
+
+def test_power_rests_on_the_two_voices(project: Project, evaluated: Any) -> None:
+    planned = project.run("corpus", "power", "say", "--margin", "0.02", "--json").json()
+    assert planned["basis"].startswith("the evaluation") and CANDIDATE in planned["basis"]
+    assert (planned["metric"], planned["recordings"]) == ("roundtrip_wer", 4)
 
 
 def test_a_recogniser_is_not_asked_to_speak(project: Project) -> None:

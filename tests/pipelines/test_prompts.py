@@ -79,6 +79,13 @@ def test_what_other_tools_write_becomes_tags() -> None:
         (json.dumps({**ROW, "audio_filepath": "a.wav"}), "duration: Field required"),
         (json.dumps({**ROW, "audio_filepath": "a.wav", "duration": "long"}), "duration: .*found 'long'"),
         (json.dumps({**ROW, "audio_filepath": "../a.wav", "duration": 1}), "leaves the corpus's folder"),
+        (
+            json.dumps({**ROW, "reference_audio_filepath": "../a.wav"}),
+            "reference_audio_filepath '../a.wav' leaves the corpus's",
+        ),
+        (json.dumps({**ROW, "reference_audio_filepath": "/etc/a.wav"}), "leaves the corpus's folder"),
+        (json.dumps({**ROW, "reference_audio_filepath": ""}), "reference_audio_filepath '' names no file"),
+        (json.dumps({**ROW, "reference_audio_filepath": 5}), "reference_audio_filepath: .*found 5"),
         (json.dumps({**RECORDING, "spoken": 5}), "spoken: .*found 5"),
     ],
 )
@@ -92,6 +99,9 @@ def test_the_reference_of_a_recording_is_a_prompt_too() -> None:
     assert parse_prompt(json.dumps(row)) == Prompt(
         id="audio/a", text="hello there", spoken="hello", speaker="ada", license="MIT", tags={"accent": "fr"}
     )
+    voiced = {**row, "reference_audio_filepath": "ada.flac"}
+    assert parse_prompt(json.dumps(voiced)).reference_audio_filepath == "ada.flac"
+    assert parse_line(json.dumps(row)) == parse_line(json.dumps(voiced))
     assert parse_line(json.dumps(row)).tags == {"accent": "fr"}, "what voices should say is no slice of recordings"
 
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 import yaml
 
 from models.errors import CardError, CorpusError, PolicyError
 from models.types import Transcript
-from pipelines.audio_measures import measure_missing
+from pipelines.audio_measures import Reference, measure_missing, speaker_references
 from pipelines.evaluate import Gathered
 from pipelines.inference import ShardResult, SpeakJob
 from pipelines.lab import Lab, Layout
@@ -22,6 +23,7 @@ from pipelines.prepare import EvaluationRequest, Prepared, check_request
 from pipelines.record_speech import prompted, speech_fingerprint
 from pipelines.report import Prompted
 from pipelines.scores import ScoreTable
+from pipelines.speech.speaker import SpeakerReference
 from pipelines.speech_store import Synthesis, text_sha256
 from pipelines.synthesize import PreparedSpeech, prepare_speech, synthesize_shard
 from pipelines.types import EvaluationFingerprint, Prediction, Timing
@@ -245,6 +247,96 @@ def test_audio_is_measured_once_a_file(lab: Lab, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("pipelines.speech.measures.MEASURES_VERSION", "another")
     measure_missing(lab, gathered, asked.append, lambda done: None)
     assert asked == [2, 2], "measures of another version are other measures"
+
+
+# Whom a voice should sound like
+
+
+def with_reference(lab: Lab, *, seconds: float = 2.0, seed: int = 0, name: str = "voices/ann.wav") -> None:
+    """Give the first two prompts one reference recording, loud and faint by turns as speech is."""
+    path = lab.data / "say" / name
+    path.parent.mkdir(exist_ok=True)
+    n = int(seconds * 16_000)
+    noise = np.random.default_rng(seed).normal(0, 0.1, n) * (np.sin(np.arange(n) / 2_000) > 0)
+    soundfile.write(path, noise, 16_000)
+    write_prompts(lab.project, [{**row, "reference_audio_filepath": name} for row in PROMPTS[:2]] + PROMPTS[2:])
+
+
+@pytest.fixture
+def encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stands in for the fetch alone; `tests/speech/test_speaker.py` compares real speakers."""
+    monkeypatch.setattr("pipelines.synthesize.fetch_speaker_encoder", lambda cache, say: tmp_path / "encoder")
+    return tmp_path / "encoder"
+
+
+def test_a_reference_belongs_to_its_prompts(lab: Lab, encoder: Path) -> None:
+    assert prepare(lab).speaker_encoder is None and speaker_references(prepare(lab)) == {}, "nothing is fetched for nobody"
+    with_reference(lab)
+    prepared = prepare(lab)
+    found = speaker_references(prepared)
+    assert set(found) == {"say/a", "say/b"} and prepared.speaker_encoder == encoder
+    assert {r.speaker.recording for r in found.values()} == {lab.data / "say" / "voices" / "ann.wav"}
+
+
+def test_another_reference_is_other_data_and_none_changes_nothing(lab: Lab, encoder: Path) -> None:
+    plain = fingerprint(lab).corpora
+    with_reference(lab)
+    first = fingerprint(lab).corpora
+    with_reference(lab, name="voices/bob.wav")
+    assert fingerprint(lab).corpora == first != plain, "its bytes count, not its name"
+    with_reference(lab, seed=1)
+    assert fingerprint(lab).corpora != first
+    write_prompts(lab.project)
+    assert fingerprint(lab).corpora == plain
+
+
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [
+        ({"seconds": 0.0}, r"The reference_audio_filepath of say/a cannot be used: ann\.wav"),
+        ({"seconds": 301.0}, r"The reference_audio_filepath of say/a cannot be used: ann\.wav.*at most 300 s"),
+    ],
+    ids=["empty", "long"],
+)
+def test_a_reference_that_cannot_be_used_is_told_before_anything_is_said(
+    lab: Lab, encoder: Path, reference: dict[str, float], told: str
+) -> None:
+    with_reference(lab, **reference)  # type: ignore[arg-type]
+    with pytest.raises(CorpusError, match=told):
+        prepare(lab)
+    (lab.data / "say" / "voices" / "ann.wav").unlink()
+    with pytest.raises(CorpusError, match=r"of say/a cannot be used: ann\.wav is missing"):
+        prepare(lab)
+    assert not (lab.home.speech).exists()
+
+
+def test_each_reference_is_measured_against_once(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the measuring done in this process by a stand-in, so that what it is given can be seen."""
+    from pipelines import audio_measures
+
+    given: list[tuple[str, str]] = []
+
+    def in_this_process(lab: Lab, tasks: list[audio_measures.MeasureTask]) -> list[list[audio_measures.MeasuredAudio]]:
+        given.extend((task.item.utterance.id, task.key[2]) for task in tasks)
+        names = ("audio_sha256", "text_sha256", "reference_sha256")
+        return [[audio_measures.MeasuredAudio(**dict(zip(names, t.key, strict=True)), measures={"x": 1.0}) for t in tasks]]
+
+    monkeypatch.setattr(audio_measures, "_in_processes", in_this_process)
+    _, _, gathered = listen(lab, prepare(lab))
+    speaker = SpeakerReference(recording=tmp_path / "ann.wav", encoder=tmp_path / "encoder")
+    ann, bob = Reference("ann", speaker), Reference("bob", speaker)
+
+    def measure(references: dict[str, Reference]) -> dict[str, dict[str, float]]:
+        given.clear()
+        return measure_missing(lab, gathered, lambda total: None, lambda done: None, references)
+
+    assert set(measure({})) == {"say/a", "say/b", "say/e"} and sorted(given) == [("b", ""), ("e", "")]
+    measure({"say/a": ann})
+    assert given == [("a", "ann")], "one file is two measurements where only one prompt names a speaker"
+    measure({"say/a": ann, "say/b": ann})
+    assert given == [("b", "ann")]
+    measure({"say/a": ann, "say/b": bob})
+    assert given == [("b", "bob")]
 
 
 # The fingerprint

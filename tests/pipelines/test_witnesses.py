@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,23 @@ def test_a_plan_is_told_in_points() -> None:
     assert plan.sentence(METRICS["wer"]) == (
         "With 16 speakers this data can tell 1.5 points; 1 points would need about 34 speakers (117 recordings) like these"
     )
+
+
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        (
+            Plan(0.05, 0.01, 30, 30, 800, 800),
+            "With 30 prompts this data can tell 5 points; 1 points would need about 800 prompts",
+        ),
+        (
+            Plan(0.05, 0.01, 6, 30, 50, 250),
+            "6 groups of prompts this data.* about 50 groups of prompts \\(250 prompts\\) like",
+        ),
+        (Plan(0.05, 0.0001, 30, 30, 10_001, 10_001), "would need over 10000 groups of prompts like these"),
+        (Plan(0.05, 0.1, 30, 30, 9, 9), "With 30 prompts this data can tell 5 points, enough for 10 points"),
+    ],
+)
+def test_a_plan_for_voices_counts_prompts(plan: Plan, told: str) -> None:
+    assert re.search(told, plan.sentence(METRICS["roundtrip_wer"]))
+    assert "speaker" not in plan.sentence(METRICS["roundtrip_wer"])

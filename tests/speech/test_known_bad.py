@@ -6,12 +6,17 @@ docs/metrics.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soxr
 
+from models.card import ModelCard
+from models.engine import build_engine, placement_of
+from pipelines.align import align
+from pipelines.normalize import find_normalizer
 from pipelines.speech.measures import measure_speech
 from pipelines.speech.signal import FloatSamples
 from tests.speech.conftest import PROMPTS, Said
@@ -19,6 +24,8 @@ from tests.speech.conftest import PROMPTS, Said
 pytestmark = pytest.mark.real
 
 Measures = dict[str, float]
+EAR = "faster-whisper-tiny.en"
+"""The smallest recogniser that hears a round trip."""
 
 
 def silence(samples: FloatSamples, rate_hz: int) -> FloatSamples:
@@ -89,6 +96,7 @@ def test_clean_speech_is_unremarkable(clean: list[Measures], n: int) -> None:
     assert measures["dc_offset"] < 0.001
     assert measures["stoi"] == pytest.approx(1.0)
     assert min(measures[f"dnsmos_{name}"] for name in ("overall", "signal", "background", "p808")) > 3.0
+    assert measures["plcmos"] > 4.2
     assert 120 < measures["speaking_rate"] < 260
     assert measures["longest_pause_s"] < 0.5
 
@@ -99,10 +107,11 @@ def test_silence_has_no_speech_and_low_votes(said: list[Said], clean: list[Measu
     # No speech has no loudness, pace, pitch or pauses: NaN, or any number in its place, would enter a mean.
     assert set(found) == {
         "duration_s", "words", "characters", "seconds_per_character", "dc_offset", "active_speech_s", "stoi",
-        "dnsmos_overall", "dnsmos_signal", "dnsmos_background", "dnsmos_p808",
+        "dnsmos_overall", "dnsmos_signal", "dnsmos_background", "dnsmos_p808", "plcmos",
     }  # fmt: skip
     assert found["dnsmos_overall"] - clean[0]["dnsmos_overall"] < -1.0
     assert found["dnsmos_p808"] - clean[0]["dnsmos_p808"] < -1.4
+    assert found["plcmos"] - clean[0]["plcmos"] < -0.7
     assert found["stoi"] == 0.0
 
 
@@ -120,6 +129,33 @@ def test_a_loop_is_long_for_its_text(said: list[Said], clean: list[Measures], n:
     assert found["speaking_rate"] < 0.55 * clean[n]["speaking_rate"]
 
 
+@pytest.fixture(scope="module")
+def round_trip_wer(
+    cards: Mapping[str, ModelCard], weights_of: Callable[[str], Path]
+) -> Callable[[Callable[[FloatSamples, int], FloatSamples], Said], float]:
+    """Word error rate of what a real recogniser hears of a sentence with a fault."""
+    ear = build_engine(cards[EAR], weights_of(EAR), placement_of(cards[EAR], "cpu"), "asr")
+    normalize = find_normalizer("whisper-english")
+
+    def rate(fault: Callable[[FloatSamples, int], FloatSamples], what: Said) -> float:
+        heard = ear.transcribe(soxr.resample(fault(what.samples, what.rate_hz), what.rate_hz, 16_000), language="en").text
+        words = align(normalize(what.text), normalize(heard)).words
+        return words.errors / words.reference_length
+
+    return rate
+
+
+@prompts
+def test_the_recogniser_misses_what_was_not_said_and_writes_a_loop(
+    said: list[Said], round_trip_wer: Callable[[Callable[[FloatSamples, int], FloatSamples], Said], float], n: int
+) -> None:
+    """Half a sentence leaves words out, a loop adds as many as the sentence has, silence says none."""
+    clean = round_trip_wer(lambda samples, rate_hz: samples, said[n])
+    assert round_trip_wer(half, said[n]) > clean + 0.25
+    assert round_trip_wer(loop, said[n]) > clean + 1.0
+    assert round_trip_wer(silence, said[n]) == 1.0
+
+
 @prompts
 @pytest.mark.parametrize(("fault", "share"), [(clipped_at_a_fifth, 0.04), (a_fifth_clipped, 0.17)])
 def test_clipping_is_counted_and_heard(
@@ -128,6 +164,7 @@ def test_clipping_is_counted_and_heard(
     found = measured(fault, said[n])
     assert share < found["clipped_share"] < 0.2
     assert found["dnsmos_p808"] - clean[n]["dnsmos_p808"] < -0.2
+    assert found["plcmos"] - clean[n]["plcmos"] < -0.2
     assert found["stoi"] < 0.97
 
 
@@ -144,6 +181,7 @@ def test_noise_is_heard_in_the_background(said: list[Said], clean: list[Measures
     assert found["dnsmos_background"] - clean[n]["dnsmos_background"] < -1.2
     assert found["dnsmos_overall"] - clean[n]["dnsmos_overall"] < -0.7
     assert found["dnsmos_p808"] - clean[n]["dnsmos_p808"] < -0.9
+    assert found["plcmos"] - clean[n]["plcmos"] < -0.5
     assert found["stoi"] < 0.98
 
 

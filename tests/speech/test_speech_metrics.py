@@ -21,13 +21,14 @@ PERFECT = {
     "duration_s": 4.0, "active_speech_s": 3.5, "seconds_per_character": 0.07, "clipped_share": 0.0, "dc_offset": 0.0,
     "dnsmos_overall": 3.3, "dnsmos_signal": 3.5, "dnsmos_background": 4.1, "dnsmos_p808": 4.0, "bandwidth_hz": 8000.0,
     "leading_silence_s": 0.1, "trailing_silence_s": 0.2, "longest_pause_s": 0.3, "pitch_range_semitones": 9.0,
-    "loudness_lufs": -20.0, "stoi": 1.0,
+    "loudness_lufs": -20.0, "stoi": 1.0, "plcmos": 4.6, "speaker_similarity": 0.9,
 }  # fmt: skip
 FAULTS = {
     "dnsmos_overall": {"dnsmos_overall": 2.0},
     "dnsmos_signal": {"dnsmos_signal": 2.0},
     "dnsmos_background": {"dnsmos_background": 2.0},
     "dnsmos_p808": {"dnsmos_p808": 2.0},
+    "plcmos": {"plcmos": 3.0},
     "silent_share": {"active_speech_s": 0.0},
     "clipped_share": {"clipped_share": 0.1},
     "dc_offset": {"dc_offset": 0.1},
@@ -39,6 +40,7 @@ FAULTS = {
     "loudness_spread": {"loudness_lufs": -40.0},
     "duration_spread": {"seconds_per_character": 0.035},
     "stoi": {"stoi": 0.6},
+    "speaker_similarity": {"speaker_similarity": 0.4},
 }
 """Metric → what a fault in one recording of four does to its measures."""
 
