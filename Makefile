@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SECONDS ?= 600
 PYTHON312 ?= python3.12
 LFM := .venv-lfm
 LFM_STAMP := $(LFM)/.installed
@@ -12,7 +13,7 @@ LFM_HEADER := \# Every pin of the environment lfm, for CPython 3.12 on Linux x86
 
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup data demo demo-voices test test-sctk env-lfm test-lfm lock-lfm check format docs bench lock clean help
+.PHONY: setup data demo demo-voices test test-bento test-sctk test-postgres env-lfm test-lfm lock-lfm check format docs bench soak lock clean help
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,12 +28,12 @@ $(STAMP): requirements.lock pyproject.toml
 	touch $(STAMP)
 
 data: setup  ## Pull the versioned test corpora
-	$(BIN)/dvc pull --quiet
+	$(BIN)/modellab corpus pull --quiet
 
-demo: data  ## Evaluate two recognisers on the starter corpus, compare them, decide
+demo: data  ## Evaluate two recognisers on the starter corpus, compare them, decide, package and ask what won
 	$(BIN)/modellab demo
 
-demo-voices: data  ## Evaluate two voices on the prompts, compare them, decide
+demo-voices: data  ## Evaluate two voices on the prompts, compare them, decide, package and ask what won
 	$(BIN)/modellab demo --voices
 
 test: data  ## Run the tests
@@ -54,6 +55,9 @@ test-sctk: data  ## Rerun the golden comparisons with NIST SCTK (needs Debian's 
 	@command -v sctk >/dev/null || command -v sclite >/dev/null || { echo "Install Debian's sctk: apt-get install sctk"; exit 2; }
 	$(BIN)/python -m pytest tests/stats -m sctk
 
+test-postgres: setup  ## Run the tests of the lifecycle on PostgreSQL (needs Debian's package postgresql)
+	tests/registry/postgres.sh $(BIN)/python -m pytest tests/registry -q
+
 env-lfm: $(LFM_STAMP)  ## Make .venv-lfm for LFM2.5-Audio: Python 3.12, 5 GB
 
 $(LFM_STAMP): requirements-lfm.lock
@@ -66,8 +70,14 @@ $(LFM_STAMP): requirements-lfm.lock
 test-lfm: data env-lfm  ## Run ASR and TTS of LFM2.5-Audio through liquid-audio, on a tiny checkpoint trained here
 	$(BIN)/python -m pytest tests/models/test_lfm.py -m lfm
 
+test-bento: data  ## Serve exported packages from fresh environments: several minutes, 400 MB from the package index
+	$(BIN)/python -m pytest tests/serving/test_elsewhere.py -m bento
+
 bench: data  ## Run the benchmarks: ratios measured side by side in one run
 	for file in benchmarks/[!b]*.py benchmarks/bootstrap_100k.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+soak: data  ## Load a packaged service with twice what it can serve, for SECONDS (600): no crash, no growth, all answered
+	$(BIN)/python benchmarks/bento_soak.py --seconds $(SECONDS)
 
 lock: setup  ## Resolve requirements.lock anew from pyproject.toml
 	printf '%s\n%s\n' '$(LOCK_HEADER_1)' '$(LOCK_HEADER_2)' > requirements.lock

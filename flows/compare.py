@@ -21,7 +21,7 @@ from pipelines.lab import Lab
 from pipelines.policy import Policy, read_policy
 from pipelines.prepare import task_of
 from pipelines.types import Comparison
-from registry.stages import production_model
+from registry.stages import production_model, production_version, read_state
 
 
 @task(name="time both in turn", cache_policy=NO_CACHE, persist_result=False, retries=1)
@@ -45,14 +45,23 @@ def compare_flow(lab: Lab, request: ComparisonRequest) -> Comparison:
     request = request.model_copy(update={"task": task_name})
     policy = read_policy(lab.params, task_name)
     if request.baseline == PRODUCTION:
-        card = production_model(task_name, cards)
+        state = read_state(lab)
+        card, released = production_model(task_name, cards, state), production_version(state, task_name)
         if card is None:
             return without_baseline(request, policy, f"No model is in production for {task_name}; name one by --against.")
     else:
-        card = find_card(request.baseline, cards)
+        card, released = find_card(request.baseline, cards), None
     check_comparison(lab, request.model_copy(update={"baseline": card.name}))
     candidate = evaluate_within(lab, request.evaluation_of(candidate_card.name))
     baseline = evaluate_within(lab, request.evaluation_of(card.name))
+    here = baseline.evaluation.fingerprint.model
+    if released is not None and request.device is None and here != released.version:
+        return without_baseline(
+            request,
+            policy,
+            f"{released} is in production, and as {card.name} is here it would be {here[:12]}: its card, its weights or a "
+            "library has changed since it was released. Compare where they are as they were.",
+        )
     return conclude(lab, candidate, baseline, duel(lab, candidate, baseline, policy.timed_recordings), policy)
 
 

@@ -14,7 +14,20 @@ from typing import Annotated
 import typer
 
 from modellab import console
-from modellab.commands import corpora, evaluation, matrix, serve, servers
+from modellab.commands import (
+    approvals,
+    corpora,
+    corpus_changes,
+    degrade,
+    evaluation,
+    keys,
+    lifecycle,
+    matrix,
+    schedule,
+    serve,
+    servers,
+    validation,
+)
 from modellab.commands.common import EXIT_INTERRUPTED, INTERRUPTED
 from models.errors import LabError
 
@@ -36,11 +49,23 @@ app.command("report")(evaluation.report)
 app.command("package")(serve.package)
 app.command("serve")(serve.serve)
 app.command("parity")(serve.parity)
+app.command("promote")(approvals.promote)
+app.command("approve")(approvals.approve)
+app.command("reject")(approvals.reject)
+app.command("schedule")(schedule.schedule)
 app.command("up")(servers.up)
 app.command("down")(servers.down)
 app.command("status")(servers.status)
+corpora.app.command("add")(corpus_changes.add)
+corpora.app.command("validate")(validation.validate)
+corpora.app.command("push")(corpus_changes.push)
+corpora.app.command("pull")(corpus_changes.pull)
+corpora.app.command("degrade")(degrade.degrade)
 app.add_typer(matrix.app, name="models")
 app.add_typer(corpora.app, name="corpus")
+app.add_typer(approvals.app, name="approvals")
+app.add_typer(lifecycle.app, name="registry")
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback()
@@ -71,7 +96,7 @@ def main() -> None:
         if debug:
             raise
         report_error(error, as_json="--json" in arguments)
-        code = EXIT_USAGE
+        code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
     except typer.Exit as stop:

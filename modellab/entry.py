@@ -5,6 +5,9 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
-    from modellab.cli import main as run
+    from models.collector import collector_paused
+
+    with collector_paused():
+        from modellab.cli import main as run
 
     run()

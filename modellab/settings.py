@@ -21,6 +21,8 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # Its migrations would announce each table of a new home.
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # It would draw bars into our own progress, and say "downloading" of a copy on this disk.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "BENTOML_DO_NOT_TRACK": "True",
     "DVC_NO_ANALYTICS": "1",
     "ITERATIVE_DO_NOT_TRACK": "1",
@@ -49,12 +51,16 @@ class Settings(BaseSettings):
     """More folders of model cards, separated like ``PATH``."""
     mlflow_uri: str | None = None
     """MLflow tracking URI; default: an SQLite file in the home."""
+    history_uri: str | None = None
+    """Database of the history of releases; default: MLflow's."""
     workers: int | None = Field(default=None, ge=1)
     """Worker processes; default: the cores, at most four."""
     threads: int | None = Field(default=None, ge=1)
     """Threads of each worker; default: the cores shared out."""
     prefect_port: int = Field(default=4200, ge=1, le=65535)
     """Port of the local Prefect server that `modellab up` starts."""
+    alert_webhook: str | None = None
+    """Address that gets a JSON body when production regresses (docs/schedules.md); unset: the log has it. Holds a secret."""
     debug: bool = False
     """Show tracebacks and the dependencies' warnings; ``--debug`` sets it."""
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
@@ -92,6 +98,7 @@ class Settings(BaseSettings):
             home_folder=self.home_folder(),
             card_folders=(SHIPPED_CARDS, *more),
             mlflow_uri=self.mlflow_uri,
+            history_uri=self.history_uri,
             layout=Layout.of_machine(self.workers, self.threads),
         )
         lab.home.open()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,13 +29,17 @@ FloatSamples = NDArray[np.float32]
 SAMPLE_RATE_HZ = 16_000
 """What every recogniser here takes."""
 BLOCK_S = 30
-"""Seconds decoded at a time; bounds the memory spent at the source's rate and channels."""
+"""Seconds decoded at a time, at most."""
+BLOCK_VALUES = BLOCK_S * 48_000 * 2
+"""Values decoded at a time, 12 MB: of 30 s at more channels or a higher rate, a block takes that much and no more."""
 HASH_CHUNK_BYTES = 1 << 20
 SHORTFALL_S = 0.5
 """A file may end this much before its declared length: MP3 encoders round up and pad (LAME: up to 0.1 s)."""
 SHORTFALL_RATIO = 0.02
 UNKNOWN_DATA_BYTES = 0x7FFF0000
 """A WAV's length from here on is no length: programs that write into a pipe put 0x7FFFFFFF, a little less, or 0xFFFFFFFF."""
+UNKNOWN_FRAMES = 1 << 62
+"""libsndfile's number of frames from here on says that it knows none; soundfile cannot read such a file."""
 DURATION_SLACK_S = 0.15
 """Decoders of MP3 differ by an encoder's padding (two frames of 1152 samples at 16 kHz: 0.144 s)."""
 MAX_DURATION_SLACK_S = 1.0
@@ -116,13 +121,62 @@ def decode(path: Path, *, sample_rate_hz: int = SAMPLE_RATE_HZ, limits: AudioLim
     audio = Audio(samples, sample_rate_hz, source_rate, channels, source_format)
     if not len(samples):
         raise AudioError(f"{path.name} holds no samples.", REMEDY_REPLACE)
-    declared_s = declared / source_rate
-    if declared_s - audio.duration_s > max(SHORTFALL_S, SHORTFALL_RATIO * declared_s):
-        raise AudioError(
-            f"{path.name} is cut short: its header declares {declared_s:.2f} s and {audio.duration_s:.2f} s are there.",
-            REMEDY_REPLACE,
-        )
+    if (cut := shortfall(path.name, declared / source_rate, audio.duration_s)) is not None:
+        raise cut
     return audio
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened recording, to be looked at as it is: every channel, at the file's rate."""
+
+    rate_hz: int
+    channels: int
+    format: str
+    """libsndfile's name, such as ``WAV/PCM_16``."""
+    declared_s: float
+    """Length that the header declares."""
+    blocks: Iterator[FloatSamples]
+    """Of shape (n, channels), `BLOCK_VALUES` at most; values may be anything, also NaN."""
+
+
+@contextmanager
+def opened(path: Path, limits: AudioLimits = DEFAULT_LIMITS) -> Iterator[Source]:
+    """Open a file for looking at its samples, within the same bounds as `decode`.
+
+    Raises:
+        AudioError: As `decode`, here or while the blocks are read; but values that are not finite are given as they are,
+            and whether the file is as long as it declares is for the caller to say (`shortfall`).
+    """
+    _check_size(path, limits)
+    with _open(path) as file:
+        _check_header(path, file, limits)
+        rate = int(file.samplerate)
+        yield Source(
+            rate_hz=rate,
+            channels=int(file.channels),
+            format=f"{file.format}/{file.subtype}",
+            declared_s=_declared_frames(file) / rate,
+            blocks=_bounded(path, file, limits),
+        )
+
+
+def _bounded(path: Path, file: soundfile.SoundFile, limits: AudioLimits) -> Iterator[FloatSamples]:
+    read = 0
+    for block in _blocks(path, file):
+        read += len(block)
+        if read / file.samplerate > limits.max_duration_s:
+            raise _too_long(path, read / file.samplerate, limits)
+        yield block
+
+
+def shortfall(name: str, declared_s: float, actual_s: float) -> AudioError | None:
+    """Say that a file holds less than its header declares; None if it does not."""
+    if declared_s - actual_s <= max(SHORTFALL_S, SHORTFALL_RATIO * declared_s):
+        return None
+    return AudioError(
+        f"{name} is cut short: its header declares {declared_s:.2f} s and {actual_s:.2f} s are there.", REMEDY_REPLACE
+    )
 
 
 def duration_fault(name: str, declared_s: float, actual_s: float) -> str | None:
@@ -175,6 +229,11 @@ def _check_header(path: Path, file: soundfile.SoundFile, limits: AudioLimits) ->
             f"{limits.max_sample_rate_hz} Hz are read.",
             REMEDY_REPLACE,
         )
+    if file.frames >= UNKNOWN_FRAMES:
+        raise AudioError(
+            f"{path.name} declares no length, as a FLAC file does that was written into a pipe.",
+            "Write it to a file, or as WAV.",
+        )
     if file.frames / file.samplerate > limits.max_duration_s:
         raise _too_long(path, file.frames / file.samplerate, limits)
 
@@ -220,9 +279,14 @@ def _resampled(path: Path, file: soundfile.SoundFile, sample_rate_hz: int, limit
 
 
 def _mono_blocks(path: Path, file: soundfile.SoundFile) -> Iterator[FloatSamples]:
+    for block in _blocks(path, file):
+        yield block.mean(axis=1, dtype=np.float32) if block.shape[1] > 1 else block[:, 0]
+
+
+def _blocks(path: Path, file: soundfile.SoundFile) -> Iterator[FloatSamples]:
     import soundfile
 
-    frames = BLOCK_S * file.samplerate
+    frames = min(BLOCK_S * file.samplerate, BLOCK_VALUES // file.channels)
     while True:
         try:
             block = file.read(frames, dtype="float32", always_2d=True)
@@ -230,4 +294,4 @@ def _mono_blocks(path: Path, file: soundfile.SoundFile) -> Iterator[FloatSamples
             raise AudioError(f"{path.name} cannot be decoded to its end ({error}).", REMEDY_REPLACE) from error
         if not len(block):
             return
-        yield block.mean(axis=1, dtype=np.float32) if block.shape[1] > 1 else block[:, 0]
+        yield block

@@ -42,6 +42,34 @@ class BatchTranscriber(Transcriber, Protocol):
         ...
 
 
+class StreamingTranscriber(Transcriber, Protocol):
+    """An engine that tells the beginning of a long recording before it has heard the end."""
+
+    def transcribe_stream(self, samples: NDArray[np.float32], *, language: str | None) -> Iterator[Transcript]:
+        """Transcribe one recording in pieces, each given when it is ready; see `Transcriber.transcribe`.
+
+        The texts of the pieces, joined with nothing between them, are the text that `transcribe` gives. Arguments are
+        checked before the first piece.
+        """
+        ...
+
+
+class SteerableTranscriber(Transcriber, Protocol):
+    """An engine whose decoding can be changed for one call."""
+
+    def steered(self, *, prompt: str | None = None, temperature: float | None = None) -> SteerableTranscriber:
+        """Give an engine on the same loaded weights that decodes otherwise; this one stays as it is.
+
+        Args:
+            prompt: Text that the recording is heard as following: names, spelling. None leaves what the card says.
+            temperature: 0 takes the likeliest text; above, the engine samples. None leaves what the card says.
+
+        Raises:
+            EngineError: The temperature is not within 0 and 1.
+        """
+        ...
+
+
 class Translator(Protocol):
     """An engine that writes down in one language what was said in another."""
 
@@ -92,6 +120,14 @@ class StreamingSynthesizer(Synthesizer, Protocol):
         self, text: str, *, language: str | None = None, voice: str | None = None, speed: float = 1.0
     ) -> Iterator[Speech]:
         """Speak one text in pieces; joined they are what `synthesize` gives. Arguments and errors are the same."""
+        ...
+
+
+class Warmable(Protocol):
+    """An engine that knows a cheaper way to be ready than to do a whole piece of work."""
+
+    def warm_up(self) -> None:
+        """Allocate, and choose or compile kernels, so that the next call takes hardly longer than any later one."""
         ...
 
 

@@ -13,6 +13,9 @@ class LabError(Exception):
     with ``--debug``.
     """
 
+    exit_code = 2
+    """Of the command that it ends."""
+
     def __init__(self, message: str, remedy: str) -> None:
         """Take what is wrong (which item, found, expected) and what to do about it."""
         super().__init__(message, remedy)

@@ -168,6 +168,7 @@ def score_all(
                 alignment=alignment,
                 confidence=prediction.transcript.confidence,
                 inference_s=prediction.timing.inference_s if utterance.id in fresh else None,
+                variant_of=utterance.variant_of,
             )
         )
     return scores

@@ -142,21 +142,21 @@ def preconditions(candidate: Evaluation, baseline: Evaluation, paired: int) -> t
     uncovered = {lang: n for lang, n in candidate.unsupported.items() if lang not in baseline.unsupported}
     missing = ", ".join(f"{lang} ({n})" for lang, n in sorted(uncovered.items()))
     return (
-        _condition(
+        condition(
             "same data and scoring",
             not differing,
             paired,
             "Both were evaluated on the same data, references and normalizers.",
             f"The evaluations differ in {', '.join(differing)}, so their numbers cannot be compared.",
         ),
-        _condition(
+        condition(
             "nothing left out",
             not left_out,
             paired,
             "Nothing was quarantined.",
             f"{left_out} item(s) were quarantined: mend or remove them, for they might have decided.",
         ),
-        _condition(
+        condition(
             "languages covered",
             not uncovered,
             paired,
@@ -166,7 +166,8 @@ def preconditions(candidate: Evaluation, baseline: Evaluation, paired: int) -> t
     )
 
 
-def _condition(name: str, holds: bool, n: int, held: str, broken: str) -> RuleResult:
+def condition(name: str, holds: bool, n: int, held: str, broken: str) -> RuleResult:
+    """Word one precondition of a decision; where it does not hold nothing is shown, so the verdict is inconclusive."""
     verdict: Verdict = "pass" if holds else "inconclusive"
     return RuleResult(
         rule=name, kind="precondition", metric="utterances", slice="all", verdict=verdict, candidate=None, baseline=None,
@@ -227,7 +228,7 @@ def without_baseline(request: ComparisonRequest, policy: Policy, reason: str) ->
         candidate=request.candidate,
         baseline=request.baseline,
         verdict="inconclusive",
-        rules=(_condition("a baseline", False, 0, "", reason),),
+        rules=(condition("a baseline", False, 0, "", reason),),
         policy_digest=policy.digest,
         evaluations={},
         data_version="",
@@ -247,13 +248,15 @@ def notes(
         for language, count in sorted(evaluation.unsupported.items()):
             told.append(f"The {role} does not take {language}: {count} {things} of it were left out for it.")
     for test in tests:
+        name = test.test[:1].upper() + test.test[1:]
         told.append(
-            f"{test.test}, over {test.over}: {test.candidate_errors} errors against {test.baseline_errors} in {test.n}, "
+            f"{name}, over {test.over}: {test.candidate_errors} errors against {test.baseline_errors} in {test.n}, "
             f"z = {test.z:+.2f}, p = {test.p_value:.3f} if the two were equal."
         )
     if duel is not None:
+        threads = "1 thread" if duel.threads == 1 else f"{duel.threads} threads"
         told.append(
-            f"Speed was measured side by side on {duel.measured_at}, one process of {duel.threads} thread(s) a model, "
+            f"Speed was measured side by side on {duel.measured_at}, one process of {threads} a model, "
             f"{len(duel.timings)} timings each, warm-up left out."
         )
     return tuple(told)

@@ -19,6 +19,8 @@ from pipelines.normalize import find_normalizer
 from pipelines.types import Utterance
 
 CONFIG = "corpus.yaml"
+DERIVED = Path("results", "corpora")
+"""Where corpora made from others lie, relative to the project: outside ``data/``, all of which is one output of DVC."""
 VOICE_KEYS = frozenset({"spoken", "reference_audio_filepath"})
 """Keys of a line that are about voices alone."""
 
@@ -53,6 +55,10 @@ class CorpusConfig(Record):
     normalizer: NormalizerChoice | str = "basic"
     licence: str = "unknown"
     description: str = ""
+    apart_from: tuple[str, ...] = ()
+    """Corpora that must not share speakers with this one, such as what a model was trained on."""
+    validation: dict[str, Any] = {}
+    """What differs for this corpus from ``validation`` in ``params.yaml``; see `pipelines.validate.limits`."""
 
     @property
     def normalizers(self) -> NormalizerChoice:
@@ -89,20 +95,25 @@ def list_corpora(data: Path) -> list[str]:
     """Names of the corpora under ``data/``, sorted."""
     if not data.is_dir():
         return []
-    return sorted(child.name for child in data.iterdir() if (child / MANIFEST).is_file())
+    # A folder with a dot in front is a corpus that is being put together.
+    return sorted(child.name for child in data.iterdir() if child.name[0] != "." and (child / MANIFEST).is_file())
 
 
-def find_corpus(name: str, data: Path) -> Corpus:
-    """Read the corpus of this name under ``data/``, or of this path.
+def find_corpus(name: str, data: Path, slices: Sequence[tuple[str, str]] = ()) -> Corpus:
+    """Read the corpus of this name under ``data/``, or of this path; of a slice, its utterances only.
 
     Raises:
-        CorpusError: It does not exist, cannot be read, or holds prompts instead of recordings.
+        CorpusError: It does not exist, cannot be read, holds prompts instead of recordings, or the slice is empty.
     """
-    return read_corpus(corpus_folder(name, data))
+    folder = corpus_folder(name, data)
+    corpus = read_corpus(folder, slices)
+    if slices and not corpus.utterances:
+        select(read_corpus(folder).utterances, slices)  # says which key or value does not occur, and what there is
+    return corpus
 
 
 def corpus_folder(name: str, data: Path) -> Path:
-    """Find the folder of a corpus by its name under ``data/``, or by its path.
+    """Find the folder of a corpus by its name under ``data/``, else among the derived ones, or by its path.
 
     Raises:
         CorpusError: It does not exist.
@@ -113,7 +124,10 @@ def corpus_folder(name: str, data: Path) -> Path:
         if not (folder / MANIFEST).is_file():
             raise CorpusError(f"The folder {name} has no {MANIFEST}.", "See docs/corpora.md for a corpus's layout.")
     elif not (folder / MANIFEST).is_file():
-        available = list_corpora(data)
+        derived = data.parent / DERIVED
+        if (derived / name / MANIFEST).is_file():
+            return derived / name
+        available = [*list_corpora(data), *list_corpora(derived)]
         message, remedy = unknown_name("corpus", name, available)
         if not available:
             remedy = f"{data} holds no corpora: run `dvc pull` first."
@@ -126,8 +140,12 @@ def corpus_tasks(folder: Path) -> tuple[Task, ...]:
     return read_config(folder).tasks
 
 
-def read_corpus(folder: Path) -> Corpus:
+def read_corpus(folder: Path, slices: Sequence[tuple[str, str]] = ()) -> Corpus:
     """Read a corpus's settings and manifest.
+
+    Args:
+        folder: The corpus.
+        slices: ``key=value`` pairs; only utterances that match all are kept in memory, and there may be none.
 
     Raises:
         CorpusError: A line is broken, an id occurs twice, a path leaves the folder, or the settings are wrong. Up to
@@ -136,7 +154,12 @@ def read_corpus(folder: Path) -> Corpus:
     config = read_config(folder)
     if config.tasks == ("tts",):
         raise CorpusError(f"{folder.name} holds prompts, not recordings.", "Name a corpus with the task asr.")
-    return Corpus(folder, config, read_lines(folder / MANIFEST, parse_line))
+
+    def matches(utterance: Utterance) -> bool:
+        facets = slice_facets(utterance)
+        return all(facets.get(key) == value for key, value in slices)
+
+    return Corpus(folder, config, read_lines(folder / MANIFEST, parse_line, matches if slices else None))
 
 
 def parse_line(line: str) -> Utterance:
@@ -175,8 +198,12 @@ def check_inside(key: str, text: str) -> None:
         raise ValueError(f"{key} {text!r} leaves the corpus's folder; give a path relative to it")
 
 
-def read_config(folder: Path) -> CorpusConfig:
+def read_config(folder: Path, *, anywhere: bool = False) -> CorpusConfig:
     """Read ``corpus.yaml``; without one, the defaults hold.
+
+    Args:
+        folder: The corpus.
+        anywhere: Whether the folder may have another name than the corpus: it is about to be added.
 
     Raises:
         CorpusError: A field is wrong, or a normalizer does not exist.
@@ -190,7 +217,7 @@ def read_config(folder: Path) -> CorpusConfig:
         raise CorpusError(
             f"{folder.name}/{CONFIG} is wrong: {_first_fault(error)}.", "See docs/corpora.md for its fields."
         ) from error
-    if config.name not in ("", folder.name):
+    if not anywhere and config.name not in ("", folder.name):
         raise CorpusError(
             f"{folder.name}/{CONFIG} names the corpus {config.name!r}.",
             "Rename the folder, or correct the file.",
@@ -245,8 +272,18 @@ def corpus_digest(utterances: Iterable[Utterance], audio_sha256: Mapping[str, st
 
     Independent of order, of file names and of corpora beside this one.
     """
-    rows = sorted(
-        json.dumps([u.id, audio_sha256[u.id], u.text, u.language, u.speaker, sorted(u.tags.items())], ensure_ascii=False)
-        for u in utterances
-    )
-    return hashlib.sha256("\n".join(rows).encode("utf-8")).hexdigest()
+    return digest_of_rows(digest_row(u, audio_sha256[u.id]) for u in utterances)
+
+
+def digest_row(utterance: Utterance, audio_sha256: str) -> str:
+    """What `corpus_digest` takes of one utterance."""
+    u = utterance
+    # What pairs a variant with its original is added only where there is something, so that old digests hold.
+    pair = [u.variant_of] if u.variant_of else []
+    row = [u.id, audio_sha256, u.text, u.language, u.speaker, sorted(u.tags.items()), *pair]
+    return json.dumps(row, ensure_ascii=False)
+
+
+def digest_of_rows(rows: Iterable[str]) -> str:
+    """Digest of what `digest_row` gives for each utterance, in any order."""
+    return hashlib.sha256("\n".join(sorted(rows)).encode("utf-8")).hexdigest()

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import yaml
 
+from models.collector import collector_paused
 from models.errors import CorpusError
+from pipelines.lab import Lab
 
 POINTER = "data.dvc"
 UNTRACKED = "untracked"
@@ -21,14 +23,24 @@ def recorded_version(project: Path) -> str | None:
     pointer = project / POINTER
     if not pointer.is_file():
         return None
+    return parse_pointer(pointer.read_bytes(), str(pointer))
+
+
+def parse_pointer(text: str | bytes, name: str) -> str:
+    """Read the hash that the text of a ``data.dvc`` names.
+
+    Raises:
+        CorpusError: It is not what `dvc add data` writes; ``name`` is told.
+    """
     try:
-        (out,) = yaml.safe_load(pointer.read_text(encoding="utf-8"))["outs"]
+        plain = text if isinstance(text, str) else text.decode("utf-8")
+        (out,) = yaml.safe_load(plain)["outs"]
         recorded = out["md5"]
         if not isinstance(recorded, str):
             raise TypeError(f"md5 is {recorded!r}")
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise CorpusError(
-            f"{pointer} does not name one tracked folder with its md5 ({' '.join(str(error).split())}).",
+            f"{name} does not name one tracked folder with its md5 ({' '.join(str(error).split())}).",
             "Bring back the committed file with `git checkout data.dvc`, or run `dvc add data`.",
         ) from error
     return recorded
@@ -48,10 +60,20 @@ def data_version(project: Path) -> str:
     return f"{recorded}+modified" if _is_modified(project) else recorded
 
 
+def version_of(lab: Lab) -> str:
+    """The version of the data that a lab reads: that of its revision, else the working tree's by `data_version`.
+
+    Raises:
+        CorpusError: See `recorded_version`.
+    """
+    return lab.pinned.version if lab.pinned is not None else data_version(lab.project)
+
+
 def _is_modified(project: Path) -> bool:
-    from dvc.dvcfile import load_file
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
+    with collector_paused():
+        from dvc.dvcfile import load_file
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
 
     try:
         # Not `Repo.data_status`: that writes to DVC's index database, which waits 5 s for another writer and then gives up

@@ -117,6 +117,9 @@ def run_duel(
     total = len(entries) * DUEL_ROUNDS
     timings: list[Timed] = []
     with WorkerPool(candidate, 1) as first, WorkerPool(baseline, 1) as second:
+        # A worker's own warm-up may be cheap; what decides between two models leaves a whole recording of each out.
+        for pool in (first, second):
+            _time(pool, entries[0].job)
         for number in range(total):
             entry = entries[number % len(entries)]
             pools = (first, second) if (number + number // len(entries)) % 2 == 0 else (second, first)

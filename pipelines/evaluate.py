@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from typing import Any
 from models.audio import duration_fault
 from pipelines.align import score_all, scorer_version
 from pipelines.corpus import corpus_digest
+from pipelines.degrade.steps import ORIGINAL, VARIANT
 from pipelines.environment import environment
 from pipelines.gaps import gap_metrics
 from pipelines.inference import ShardResult
 from pipelines.lab import Lab
+from pipelines.losses import variant_losses
 from pipelines.metrics import metrics_of
 from pipelines.normalize import find_normalizer
 from pipelines.policy import Policy
@@ -92,15 +94,28 @@ def gather(prepared: Prepared, results: Sequence[ShardResult[Prediction]]) -> Ga
 def score(gathered: Gathered) -> list[UtteranceScore]:
     """Normalise, align and count every utterance by its own normalizer, in the items' order."""
     by_preset: dict[str, list[Item]] = {}
-    for item in gathered.items:
+    items = mark_originals(gathered.items)
+    for item in items:
         by_preset.setdefault(item.normalizer, []).append(item)
     scores: dict[str, UtteranceScore] = {}
-    for preset, items in by_preset.items():
+    for preset, chosen in by_preset.items():
         pairs = [
-            (item.utterance.model_copy(update={"id": item_id(item)}), gathered.predictions[item_id(item)]) for item in items
+            (item.utterance.model_copy(update={"id": item_id(item)}), gathered.predictions[item_id(item)]) for item in chosen
         ]
         scores |= {scored.id: scored for scored in score_all(pairs, preset, fresh=gathered.fresh)}
     return [scores[item_id(item)] for item in gathered.items]
+
+
+def mark_originals(items: Sequence[Item]) -> Sequence[Item]:
+    """Where degraded variants are evaluated too, make the others a slice beside them: ``variant=original``."""
+    if not any(item.utterance.variant_of for item in items):
+        return items
+    return [
+        item
+        if VARIANT in item.utterance.tags
+        else replace(item, utterance=item.utterance.model_copy(update={"tags": {**item.utterance.tags, VARIANT: ORIGINAL}}))
+        for item in items
+    ]
 
 
 def fingerprint_of(prepared: Prepared, gathered: Gathered, version: str) -> EvaluationFingerprint:
@@ -196,9 +211,10 @@ def conclude(
         data_version=fingerprint.data_version,
         fingerprint=fingerprint,
         model_fingerprint=describe_model(resolved),
-        environment=environment(lab.project),
+        environment=environment(lab.project) | ({"data_revision": lab.pinned.commit} if lab.pinned else {}),
         metrics=metrics,
         slices=slices,
+        losses=variant_losses(table, policy) if resolved.task == "asr" else (),
         suspect_references=tuple(suspects),
         quarantined=gathered.quarantined,
         unsupported=dict(sorted(Counter(unsupported).items())),

@@ -15,6 +15,8 @@ class Home:
     """Folders of one home (``MODELLAB_HOME``)."""
 
     root: Path
+    computed: Path | None = None
+    """Where predictions, speech and measures are instead: a run that computes everything anew."""
 
     @property
     def weights(self) -> Path:
@@ -24,17 +26,17 @@ class Home:
     @property
     def predictions(self) -> Path:
         """The prediction store."""
-        return self.root / "predictions"
+        return (self.computed or self.root) / "predictions"
 
     @property
     def speech(self) -> Path:
         """What voices said, and its audio."""
-        return self.root / "speech"
+        return (self.computed or self.root) / "speech"
 
     @property
     def measures(self) -> Path:
         """Measures of synthesised audio."""
-        return self.root / "measures"
+        return (self.computed or self.root) / "measures"
 
     @property
     def evaluations(self) -> Path:
@@ -55,6 +57,21 @@ class Home:
     def calibrations(self) -> Path:
         """Confidence maps, a file a model version."""
         return self.root / "calibrations"
+
+    @property
+    def schedules(self) -> Path:
+        """What scheduled runs keep: when they ran, what was known good, alerts."""
+        return self.root / "schedules"
+
+    @property
+    def data_versions(self) -> Path:
+        """Data of earlier revisions, a folder a version."""
+        return self.root / "data-versions"
+
+    @property
+    def validations(self) -> Path:
+        """Results of validations, a folder a corpus, and what was measured of recordings."""
+        return self.root / "validations"
 
     @property
     def mlflow_database(self) -> Path:

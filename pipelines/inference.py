@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from models.collector import collector_paused
 from models.errors import AudioError, EngineError, UnspeakableError
 from models.memory import peak_memory_mib
 from models.types import Record, Task
@@ -121,7 +122,8 @@ def load(spec: EngineSpec) -> None:
         from models.engine import build_engine
 
         start = time.perf_counter()
-        engine = build_engine(spec.card, spec.weights, spec.placement, spec.task)
+        with collector_paused():
+            engine = build_engine(spec.card, spec.weights, spec.placement, spec.task)
         load_s = time.perf_counter() - start
         _warm_up(engine, spec)
         _loaded = _Loaded(spec, engine, load_s)
@@ -137,6 +139,10 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _warm_up(engine: Any, spec: EngineSpec) -> None:
+    quicker = getattr(engine, "warm_up", None)
+    if quicker is not None:
+        quicker()
+        return
     language = "en" if spec.card.understands("en") else spec.card.languages[0]
     if spec.task == "tts":
         engine.synthesize(WARM_UP_TEXT, language=language)

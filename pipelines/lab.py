@@ -8,6 +8,7 @@ from pathlib import Path
 from models.card import SHIPPED_CARDS, ModelCard, read_cards
 from models.engine import available_cores
 from models.types import Record
+from pipelines.corpus import DERIVED
 from pipelines.home import Home
 
 DEFAULT_WORKERS = 4
@@ -33,6 +34,19 @@ class Layout(Record):
         return cls(workers=chosen, threads=threads or max(1, cores // chosen))
 
 
+class Pinned(Record):
+    """The data of a git revision, exported into the home (`pipelines.pinned`)."""
+
+    revision: str
+    """As it was asked for."""
+    commit: str
+    """What it stands for."""
+    version: str
+    """DVC's hash of ``data/`` there."""
+    folder: Path
+    """The corpora."""
+
+
 class Lab(Record):
     """A project and its state; plain paths, so that it can be a parameter of a flow."""
 
@@ -44,18 +58,29 @@ class Lab(Record):
     """Folders of model cards."""
     mlflow_uri: str | None = None
     """Tracking server or database; None for the SQLite file in the home."""
+    history_uri: str | None = None
+    """Database of the history; None for MLflow's."""
     layout: Layout
     """Processes and threads."""
+    pinned: Pinned | None = None
+    """The data of a revision; None for the working tree's."""
+    computed_folder: Path | None = None
+    """A folder for predictions and speech of its own, to compute everything anew; None for the home's."""
 
     @property
     def home(self) -> Home:
         """The home's folders."""
-        return Home(self.home_folder)
+        return Home(self.home_folder, self.computed_folder)
 
     @property
     def data(self) -> Path:
         """The folder of corpora."""
-        return self.project / "data"
+        return self.pinned.folder if self.pinned is not None else self.project / "data"
+
+    @property
+    def derived(self) -> Path:
+        """The folder of corpora made from others: degraded variants."""
+        return self.data.parent / DERIVED
 
     @property
     def params(self) -> Path:
@@ -65,8 +90,14 @@ class Lab(Record):
     @property
     def tracking_uri(self) -> str:
         """What MLflow is told."""
-        return self.mlflow_uri or f"sqlite:///{self.home.mlflow_database}"
+        return with_driver(self.mlflow_uri or f"sqlite:///{self.home.mlflow_database}")
 
     def cards(self) -> Mapping[str, ModelCard]:
         """All cards, by name."""
         return read_cards(self.card_folders)
+
+
+def with_driver(uri: str) -> str:
+    """Name the driver that is installed for PostgreSQL: SQLAlchemy 2.1 would look for another where none is named."""
+    kind, separator, rest = uri.partition("://")
+    return f"postgresql+psycopg2://{rest}" if separator and kind in ("postgresql", "postgres") else uri

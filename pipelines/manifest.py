@@ -33,12 +33,13 @@ S = TypeVar("S", bound=Sliceable)
 R = TypeVar("R", bound=Record)
 
 
-def read_lines(path: Path, parse: Callable[[str], S]) -> tuple[S, ...]:
+def read_lines(path: Path, parse: Callable[[str], S], keep: Callable[[S], bool] | None = None) -> tuple[S, ...]:
     """Read a manifest, a record a line; empty lines are passed over.
 
     Args:
         path: The manifest.
         parse: Makes a record of a line; what it raises as ValueError is told with the line's number.
+        keep: Says which records to keep, so that a slice of a large corpus costs the memory of the slice; None for all.
 
     Raises:
         CorpusError: A line is broken, an id occurs twice, or there is none. Up to five faults are named.
@@ -60,14 +61,15 @@ def read_lines(path: Path, parse: Callable[[str], S]) -> tuple[S, ...]:
                 faults.append(f"line {number}: id {record.id!r} is already on line {first_line[record.id]}")
                 continue
             first_line[record.id] = number
-            records.append(record)
+            if keep is None or keep(record):
+                records.append(record)
     if faults:
         more = f" (and {len(faults) - FAULTS_SHOWN} more)" if len(faults) > FAULTS_SHOWN else ""
         raise CorpusError(
             f"{name} has {len(faults)} bad line(s): {'; '.join(faults[:FAULTS_SHOWN])}{more}.",
             "Mend these lines; nothing was evaluated.",
         )
-    if not records:
+    if not first_line:
         raise CorpusError(f"{name} has no utterances.", "Add at least one line.")
     return tuple(records)
 

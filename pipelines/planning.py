@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.metrics import Metric
+from pipelines.numerals import significant
 from pipelines.scores import FloatArray
 from pipelines.stats.power import (
     Spread,
@@ -57,17 +58,17 @@ class Plan:
         voices = metric.tasks == ("tts",)
         people = "groups of prompts" if voices else "speakers"
         there = f"{self.utterances} prompts" if voices and self.blocks == self.utterances else f"{self.blocks} {people}"
-        told = f"With {there} this data can tell {scale * self.detectable:.2g} {unit}"
+        told = f"With {there} this data can tell {significant(scale * self.detectable, 2)} {unit}"
         if self.margin is None or self.blocks_needed is None:
             return told
         if self.blocks_needed > MOST_SPEAKERS:
-            return f"{told}; {scale * self.margin:.3g} {unit} would need over {MOST_SPEAKERS} {people} like these"
+            return f"{told}; {significant(scale * self.margin)} {unit} would need over {MOST_SPEAKERS} {people} like these"
         if self.blocks_needed <= self.blocks:
-            return f"{told}, enough for {scale * self.margin:.3g} {unit} if the candidate were exactly as good"
+            return f"{told}, enough for {significant(scale * self.margin)} {unit} if the candidate were exactly as good"
         needed = f"{self.blocks_needed} {people} ({self.utterances_needed} {'prompts' if voices else 'recordings'})"
         if voices and self.blocks == self.utterances:
             needed = f"{self.utterances_needed} prompts"
-        return f"{told}; {scale * self.margin:.3g} {unit} would need about {needed} like these"
+        return f"{told}; {significant(scale * self.margin)} {unit} would need about {needed} like these"
 
 
 def plan_of(spread: Spread, margin: float | None, *, alpha: float, power: float = POWER) -> Plan:

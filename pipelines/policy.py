@@ -98,7 +98,25 @@ class GapRule(_Rule):
     """Utterances that a group needs to be compared."""
 
 
-Rule = Annotated[AbsoluteRule | NonInferiorityRule | SuperiorityRule | RatioRule | GapRule, Field(discriminator="kind")]
+class LossRule(_Rule):
+    """On a degraded variant the candidate may lose at most so much against the same recordings as they were."""
+
+    kind: Literal["loss"]
+    slice: str = "variant=*"
+    """``variant=NAME``, or ``variant=*`` for each that was evaluated."""
+    max: float = Field(gt=0)
+    """Largest allowed loss, in the metric's unit."""
+
+    @model_validator(mode="after")
+    def _slice_is_a_variant(self) -> LossRule:
+        if not self.slice.startswith("variant=") or self.slice == "variant=original":
+            raise ValueError(f"slice {self.slice!r} of a loss rule must be 'variant=NAME' or 'variant=*'")
+        return self
+
+
+Rule = Annotated[
+    AbsoluteRule | NonInferiorityRule | SuperiorityRule | RatioRule | GapRule | LossRule, Field(discriminator="kind")
+]
 
 
 class Policy(Record):
@@ -191,7 +209,7 @@ def _check_kind(path: Path, rule: Rule) -> None:
     if costs == isinstance(rule, RatioRule):
         return
     told = "is a cost, timed side by side" if costs else "is not timed side by side"
-    kind = "ratio" if costs else "absolute, non_inferiority, superiority or gap"
+    kind = "ratio" if costs else "absolute, non_inferiority, superiority, gap or loss"
     raise PolicyError(
         f"{path.name}: rule {rule.name!r}: {rule.metric} {told}, and {rule.kind} cannot judge it.", f"Use kind: {kind}."
     )

@@ -163,7 +163,8 @@ def check_request(lab: Lab, request: EvaluationRequest) -> None:
     placement_of(card, request.device, request.compute_type, lab.layout.threads)
     task = task_of(lab, request)
     read_policy(lab.params, task)
-    recorded_version(lab.project)
+    if lab.pinned is None:
+        recorded_version(lab.project)
     if request.normalizer is not None:
         find_normalizer(request.normalizer)
     if task == "asr":
@@ -217,9 +218,8 @@ def choose_corpora(lab: Lab, request: EvaluationRequest, task: Task) -> list[tup
     """
     chosen: list[tuple[Corpus, Sequence[Utterance]]] = []
     for name in request.corpora or _corpora_for(lab, task):
-        corpus = find_corpus(name, lab.data)
-        utterances = select(corpus.utterances, [parse_slice(text) for text in request.slices])
-        chosen.append((corpus, utterances[: request.limit]))
+        corpus = find_corpus(name, lab.data, [parse_slice(text) for text in request.slices])
+        chosen.append((corpus, corpus.utterances[: request.limit]))
     _refuse_twice([corpus.name for corpus, _ in chosen])
     return chosen
 

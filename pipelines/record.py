@@ -9,11 +9,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from models.collector import collector_paused
 from models.errors import LabError
 from pipelines import tracking
 from pipelines.calibration import CalibrationReport
 from pipelines.confidence import calibrate, calibration_metrics, keep_map
-from pipelines.dataversion import data_version
+from pipelines.dataversion import version_of
 from pipelines.evaluate import Evaluated, Gathered, conclude, fingerprint_of, item_id, score
 from pipelines.home import write_atomically
 from pipelines.inference import ShardResult
@@ -24,6 +25,7 @@ from pipelines.report.figures import Plot
 from pipelines.scores import UtteranceScore
 from pipelines.suspects import suspect_references
 from pipelines.types import Evaluation, EvaluationFingerprint, Prediction, Suspect
+from pipelines.validate.attach import with_validations
 from pipelines.witnesses import weights_group, witnesses
 
 
@@ -32,12 +34,16 @@ def preload(lab: Lab) -> None:
 
     It takes seconds, and nothing waits for it: what it did not finish is done when it is needed, and errors come up there.
     """
-    import pyarrow.parquet  # noqa: F401
+    with collector_paused():
+        import pyarrow.parquet  # noqa: F401
 
-    from pipelines.report.figures import warm_up
+        import pipelines.report.plots  # noqa: F401
+        from pipelines.report.figures import warm_up
+        from pipelines.report.page import compile_template
 
     warm_up()
-    data_version(lab.project)
+    compile_template("evaluation.html")
+    version_of(lab)
     with contextlib.suppress(LabError):
         tracking.preload(lab)
 
@@ -65,7 +71,7 @@ def record_evaluation(
         StateError: MLflow or the home cannot be written.
     """
     scores = score(gathered)
-    fingerprint = fingerprint_of(prepared, gathered, data_version(lab.project))
+    fingerprint = fingerprint_of(prepared, gathered, version_of(lab))
     calibration = calibrate(gathered, scores)
     if not prepared.request.selection:
         # A part of the data, or another normalizer, must not replace what all of it taught.
@@ -88,6 +94,7 @@ def record_evaluation(
             folder=folder,
             wall_s=time.perf_counter() - started,
         )
+        evaluation = with_validations(lab.home, evaluation, folder)
         write_predictions(Path(evaluation.predictions), gathered, scores)
         write_atomically(folder / "evaluation.json", evaluation.model_dump_json(indent=2))
         write_atomically(folder / "calibration.json", calibration.model_dump_json(indent=1))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipelines import tracking
-from pipelines.dataversion import data_version
+from pipelines.dataversion import version_of
 from pipelines.evaluate import Evaluated, Gathered, applied_normalizers, conclude, fingerprint_from, item_id
 from pipelines.home import write_atomically
 from pipelines.inference import ShardResult
@@ -23,6 +23,7 @@ from pipelines.speech_store import Synthesis
 from pipelines.synthesize import PreparedSpeech
 from pipelines.takes import take_spread
 from pipelines.types import EvaluationFingerprint
+from pipelines.validate.attach import with_validations
 
 
 def record_speech(
@@ -58,7 +59,7 @@ def record_speech(
     from pipelines.report.plots import evaluation_plots
 
     scores = score_speech(gathered, spoken, measures)
-    fingerprint = speech_fingerprint(prepared, listening, gathered, data_version(lab.project))
+    fingerprint = speech_fingerprint(prepared, listening, gathered, version_of(lab))
     client = tracking.connect(lab)
     with tracking.tracked_run(client, lab, tracking.EVALUATIONS, prepared.card.name) as run_id:
         folder = lab.home.evaluations / run_id
@@ -77,6 +78,7 @@ def record_speech(
             folder=folder,
             wall_s=time.perf_counter() - started,
         ).model_copy(update={"takes": take_spread(takes) if takes else None})
+        evaluation = with_validations(lab.home, evaluation, folder)
         write_predictions(Path(evaluation.predictions), gathered, scores)
         write_atomically(folder / "evaluation.json", evaluation.model_dump_json(indent=2))
         plots = evaluation_plots(evaluation, scores)

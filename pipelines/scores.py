@@ -84,6 +84,8 @@ class UtteranceScore:
     """Wall time of a fresh synthesis until its first audio in seconds."""
     measures: Mapping[str, float] = field(default_factory=dict)
     """Of the audio of a synthesis, by name (`pipelines.speech`)."""
+    variant_of: str = ""
+    """Id of the recording that this one is a degraded variant of; empty for an original."""
 
     @property
     def facets(self) -> dict[str, str]:
@@ -167,7 +169,8 @@ class ScoreTable:
     @classmethod
     def build(cls, scores: Sequence[UtteranceScore]) -> ScoreTable:
         """Lay scores out as columns; a block is a speaker, see `block_codes`."""
-        codes, names = block_codes([score.id for score in scores], [score.speaker for score in scores])
+        # A variant without a speaker stands or falls with the recording that it was made of.
+        codes, names = block_codes([score.variant_of or score.id for score in scores], [score.speaker for score in scores])
 
         def column(values: list[float]) -> FloatArray:
             return np.asarray(values, dtype=np.float64)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.collector import collector_paused
 from models.errors import StateError
 from pipelines.lab import Lab
 from pipelines.transcribe import Item
@@ -41,12 +42,14 @@ def connect(lab: Lab) -> MlflowClient:
     Raises:
         StateError: It cannot be reached or opened.
     """
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
+    with collector_paused():
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
 
-    client = MlflowClient(tracking_uri=lab.tracking_uri)
     try:
-        client.search_experiments(max_results=1)
+        with collector_paused():  # the client of a database imports as much again
+            client = MlflowClient(tracking_uri=lab.tracking_uri)
+            client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
         raise StateError(
             f"MLflow's store {lab.tracking_uri} cannot be used ({str(error).splitlines()[0]}).",
@@ -99,7 +102,9 @@ def _experiment(client: MlflowClient, lab: Lab, name: str) -> str:
     known = client.get_experiment_by_name(name)
     if known is not None:
         return str(known.experiment_id)
-    location = None if lab.mlflow_uri else (lab.home.mlflow_artifacts / name).as_uri()
+    # A server has its own place for artifacts; beside a bare database they would go into the working folder.
+    server = (lab.mlflow_uri or "").startswith(("http:", "https:"))
+    location = None if server else (lab.home.mlflow_artifacts / name).as_uri()
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:
@@ -118,6 +123,7 @@ def log_evaluation(client: MlflowClient, evaluation: Evaluation, items: Sequence
         "modellab.data_version": evaluation.data_version,
         "modellab.fingerprint": evaluation.fingerprint.digest,
         "modellab.model_fingerprint": evaluation.fingerprint.model,
+        **{_metric_key(f"modellab.validation.{corpus}"): found for corpus, found in evaluation.validations.items()},
         **{f"modellab.{key}": value for key, value in evaluation.environment.items()},
     }
     if "git_commit" in evaluation.environment:
@@ -135,6 +141,10 @@ def log_evaluation(client: MlflowClient, evaluation: Evaluation, items: Sequence
     metrics = _metric_values(evaluation.metrics)
     for name, per_slice in evaluation.slices.items():
         metrics |= _metric_values(per_slice, f"{name.replace('=', '.')}/")
+    for loss in evaluation.losses:
+        for suffix, number in (("", loss.delta), ("/ci_low", loss.ci_low), ("/ci_high", loss.ci_high)):
+            if number is not None:
+                metrics[_metric_key(f"loss/{loss.variant}/{loss.metric}{suffix}")] = number
     _log_batch(client, evaluation.run_id, metrics, params, tags)
     _log_inputs(client, evaluation, items)
     client.log_artifacts(evaluation.run_id, str(folder))
@@ -173,7 +183,7 @@ def _metric_values(metrics: Mapping[str, MetricResult], prefix: str = "") -> dic
 
 
 def _metric_key(text: str) -> str:
-    """MLflow takes letters, digits and ``_-. /:`` in the name of a metric."""
+    """MLflow takes letters, digits and ``_-. /:`` in the name of a metric or a tag."""
     return "".join(char if char.isalnum() or char in "_-. /:" else "_" for char in text)
 
 

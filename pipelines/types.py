@@ -32,6 +32,8 @@ class Utterance(Record):
     """Where it comes from."""
     tags: dict[str, str] = {}
     """Free slices: domain, accent, gender, bandwidth …"""
+    variant_of: str = ""
+    """``CORPUS/ID`` of the recording that this one is a degraded variant of; empty for an original."""
 
 
 class Timing(Record):
@@ -118,6 +120,37 @@ class Suspect(Record):
     """The models that agree."""
 
 
+class VariantLoss(Record):
+    """What a model loses on a degraded variant: the same recordings before and after, paired."""
+
+    variant: str
+    """Value of the tag ``variant``."""
+    metric: str
+    """Name of the metric."""
+    unit: str
+    """Of all values below."""
+    higher_is_better: bool
+    """Direction of the metric."""
+    n: int
+    """Recordings that have both."""
+    blocks: int
+    """Speakers behind the interval."""
+    original: float | None
+    """The value on the originals."""
+    degraded: float | None
+    """The value on their variants."""
+    delta: float | None
+    """Degraded minus original."""
+    ci_low: float | None
+    """Lower end of the interval of `delta`."""
+    ci_high: float | None
+    """Upper end of it."""
+    level: float
+    """Confidence level of the interval."""
+    note: str | None = None
+    """What a reader must know: few speakers …"""
+
+
 class EvaluationFingerprint(Record):
     """What two evaluations must share, but for the model, to be compared."""
 
@@ -202,12 +235,16 @@ class Evaluation(Record):
     """Metrics over everything."""
     slices: dict[str, dict[str, MetricResult]]
     """``key=value`` → metrics."""
+    losses: tuple[VariantLoss, ...] = ()
+    """Variants of the corpora evaluated beside them, each held against its originals."""
     suspect_references: tuple[Suspect, ...]
     """References to look at."""
     quarantined: tuple[Quarantined, ...]
     """Recordings left out because they are bad."""
     unsupported: dict[str, int]
     """Language → recordings left out because the card does not claim it."""
+    validations: dict[str, str] = {}
+    """Corpus → what the newest validation of exactly this data found; its page lies beside the report."""
     predictions: str
     """Path of the Parquet file with one row an utterance."""
     report: str

@@ -72,6 +72,7 @@ def read_scores(path: Path) -> list[UtteranceScore]:
                 characters=characters,
                 alignment=alignment,
                 confidence=row["confidence"],
+                measures=json.loads(row.get("measures") or "{}"),
             )
         )
     return scores

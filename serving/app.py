@@ -10,16 +10,21 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 
-from serving import hearing, speaking
+from serving import hearing, realtime, speaking
+from serving.admission import Admission
+from serving.docs_page import add_docs
+from serving.draining import Draining
+from serving.ears import Ears
 from serving.errors import ApiError
 from serving.keys import KeyFile
-from serving.logs import log, log_failure
 from serving.metrics import CONTENT_TYPE, Metrics
-from serving.protection import Protection, record_of
+from serving.protection import Protection
 from serving.queue import Queue
+from serving.records import record_of
+from serving.residency import cold, unload_idle, warm_up
 from serving.served import ServedModel
 from serving.service import Service
 from serving.settings import ServiceSettings
@@ -39,17 +44,31 @@ def create_app(held: Mapping[str, ServedModel], settings: ServiceSettings) -> Fa
     Raises:
         StateError: The keys file cannot be used.
     """
-    keys = KeyFile(settings.api_keys_file) if settings.api_keys_file else None
+    admission = Admission(settings, KeyFile(settings.api_keys_file) if settings.api_keys_file else None)
     queue = Queue(settings)
-    service = Service(dict(held), settings, queue, Uploads(settings), Metrics(queue))
+    metrics = Metrics(queue)
+    service = Service(
+        held=dict(held),
+        settings=settings,
+        queue=queue,
+        uploads=Uploads(settings),
+        metrics=metrics,
+        ears=Ears(settings, queue, metrics),
+        draining=Draining(settings.drain_s),
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        warming = asyncio.create_task(_warm_up(service))
+        models = list(service.held.values())
+        tasks = [asyncio.create_task(warm_up(models))] if settings.preload else []
+        if len(models) > 1 and settings.unload_after_s:
+            tasks.append(asyncio.create_task(unload_idle(models, settings.unload_after_s)))
         try:
-            yield
+            with service.draining.holding_up_signals():
+                yield
         finally:
-            warming.cancel()
+            for task in tasks:
+                task.cancel()
             await asyncio.to_thread(queue.close)
             await asyncio.to_thread(service.uploads.close)
 
@@ -57,28 +76,21 @@ def create_app(held: Mapping[str, ServedModel], settings: ServiceSettings) -> Fa
         title="modellab",
         description="Speech models as they were tested, with the OpenAI audio API.",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own page loads its scripts from the web
         redoc_url=None,
     )
     app.state.service = service
-    app.add_middleware(Protection, settings=settings, metrics=service.metrics, keys=keys)
+    app.add_middleware(Protection, settings=settings, metrics=metrics, admission=admission)
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.include_router(hearing.router(service))
     app.include_router(speaking.router(service))
+    app.include_router(realtime.router(service, admission))
+    add_docs(app)
     _add_models(app, service)
-    _add_state(app, service)
+    _add_state(app, service, settings)
     return app
-
-
-async def _warm_up(service: Service) -> None:
-    for model in service.held.values():
-        try:
-            await asyncio.to_thread(model.warm_up)
-        except Exception as error:  # it stays not ready, which is what whoever watches the service sees
-            log_failure(error, "warm-up")
-        else:
-            log("ready", model=model.name)
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
@@ -109,10 +121,11 @@ def _described(model: ServedModel) -> dict[str, Any]:
         "licence": model.card.licence,
         "fingerprint": model.fingerprint,
         "digest": model.weights_digest,
+        "loaded": model.loaded,
     }
 
 
-def _add_state(app: FastAPI, service: Service) -> None:
+def _add_state(app: FastAPI, service: Service, settings: ServiceSettings) -> None:
     @app.get("/healthz", tags=["state"])
     @app.get("/livez", tags=["state"])
     async def alive() -> dict[str, str]:
@@ -121,10 +134,10 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", tags=["state"])
     async def ready() -> Response:
-        """Say whether every model is loaded and warm."""
-        cold = sorted(model.name for model in service.held.values() if not model.ready)
-        if cold or not service.held:
-            return JSONResponse({"status": "loading", "models": cold}, 503, {"Retry-After": "1"})
+        """Say whether every model has been loaded and has answered; one that was unloaded when idle is loaded when asked."""
+        waited_for = cold(service.held.values(), preload=settings.preload)
+        if waited_for or not service.held:
+            return JSONResponse({"status": "loading", "models": waited_for}, 503, {"Retry-After": "1"})
         return JSONResponse({"status": "ready"})
 
     @app.get("/metrics", tags=["state"], response_class=Response)
@@ -133,7 +146,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.prometheus(), media_type=CONTENT_TYPE)
 
 
-async def _api_error(request: Request, error: Exception) -> Response:
+async def _api_error(request: HTTPConnection, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     record_of(request).code = error.code
     return error.response()

@@ -1,7 +1,8 @@
 """What a package holds of a model: its card, its verified weights, and the evidence that it was tested.
 
-Layout of the folder: ``bundle.json`` (`Bundle`), ``weights/``, ``card.yaml`` and ``decision.json`` for people, and
-``calibration.json`` where there is a map. The service reads it before it is ready, and refuses what is not as packaged.
+Layout of the folder: ``bundle.json`` (`Bundle`), ``weights/``, ``card.yaml`` and ``decision.json`` for people,
+``calibration.json`` where there is a map, and ``parity.json``, the report of the check, once that has passed. The service
+reads it before it is ready, and refuses what is not as packaged.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ CARD = "card.yaml"
 WEIGHTS = "weights"
 CALIBRATION = "calibration.json"
 DECISION = "decision.json"
+PARITY = "parity.json"
 REMEDY = "Package the model again: modellab package {}"
 FAILED = "modellab cannot serve: "
 """Begins the line of a log that says why a service does not start: BentoML itself only tries again."""

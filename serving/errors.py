@@ -15,6 +15,8 @@ AUTHENTICATION = "authentication_error"
 PERMISSION = "permission_error"
 RATE_LIMIT = "rate_limit_error"
 SERVER = "server_error"
+UNAVAILABLE_S = 30.0
+"""When to come back to a model that cannot be loaded."""
 
 
 class ApiError(Exception):
@@ -54,6 +56,11 @@ def invalid(param: str, message: str, code: str = "invalid_value") -> ApiError:
 def busy(message: str, retry_after_s: float, code: str = "server_busy") -> ApiError:
     """Say that there is no room now, and when to come back."""
     return ApiError(503, message, code=code, kind=SERVER, headers=retry_after(retry_after_s))
+
+
+def unavailable(message: str) -> ApiError:
+    """Say that a model cannot be used now."""
+    return ApiError(503, message, code="model_unavailable", kind=SERVER, headers=retry_after(UNAVAILABLE_S))
 
 
 def rate_limited(message: str, retry_after_s: float) -> ApiError:

@@ -7,7 +7,8 @@ number would be taken for a measurement.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from models.calibration_map import CalibrationMap
@@ -27,6 +28,7 @@ def verbose(
     granularities: Sequence[str],
     calibration: CalibrationMap | None,
     temperature: float | None,
+    untested: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write ``verbose_json``.
 
@@ -41,21 +43,22 @@ def verbose(
         granularities: ``segment``, ``word``, or both.
         calibration: Map of the words' probabilities.
         temperature: What was decoded at; None where that is not one number.
+        untested: Options that make this decoding another than the one that was tested.
 
     Raises:
         ApiError: Word times are asked for and the model gave none.
     """
-    raw = [word.probability for word in transcript.words if word.probability is not None]
-    calibrated = [calibration.apply(probability) for probability in raw] if calibration else []
     answer: dict[str, Any] = {
         "task": task,
         "language": transcript.language,
         "duration": duration_s,
         "text": transcript.text,
-        "confidence": _mean(calibrated),
+        "confidence": confidence(transcript, calibration),
         "confidence_raw": transcript.confidence,
         "usage": {"type": "duration", "seconds": duration_s},
     }
+    if untested:
+        answer["untested"] = list(untested)
     if calibration:
         answer["calibration"] = {"words": calibration.n, "fitted_on": calibration.fitted_on}
     if "segment" in granularities:
@@ -65,6 +68,12 @@ def verbose(
             raise invalid("timestamp_granularities", "This model gives no times of words.", "unsupported_value")
         answer["words"] = [_word(word, calibration) for word in transcript.words]
     return answer
+
+
+def confidence(transcript: Transcript, calibration: CalibrationMap | None) -> float | None:
+    """Mean of the words' calibrated confidence; None without a map, or where no word has a probability."""
+    raw = [word.probability for word in transcript.words if word.probability is not None]
+    return _mean([calibration.apply(probability) for probability in raw]) if calibration else None
 
 
 def subtitles(transcript: Transcript, form: str) -> str:
@@ -79,21 +88,28 @@ def subtitles(transcript: Transcript, form: str) -> str:
     return ("WEBVTT\n\n" if form == "vtt" else "") + "".join(f"{cue}\n\n" for cue in cues)
 
 
-def events(transcript: Transcript) -> Iterator[bytes]:
-    """Write a transcript as server-sent events: a delta for each segment, which joined are the text, and then the whole.
+async def events(pieces: AsyncIterator[Transcript]) -> AsyncIterator[bytes]:
+    """Write a transcript as server-sent events while its pieces come: deltas, which joined are the text, then the whole."""
+    text = ""
+    async with aclosing(pieces):  # type: ignore[type-var]  # an iterator of `serving.streams`, which is a generator
+        async for piece in pieces:
+            text += piece.text
+            for delta in deltas(piece):
+                yield _event({"type": "transcript.text.delta", "delta": delta})
+    yield _event({"type": "transcript.text.done", "text": text})
 
-    An engine tells its text when it has all of it, so the deltas come together.
-    """
+
+def deltas(piece: Transcript) -> Iterator[str]:
+    """Split a text at the ends of its segments; joined, the parts are the text."""
     at = 0
-    for segment in transcript.segments:
-        found = transcript.text.find(segment.text, at)
+    for segment in piece.segments:
+        found = piece.text.find(segment.text, at)
         if found >= 0:
             end = found + len(segment.text)
-            yield _event({"type": "transcript.text.delta", "delta": transcript.text[at:end]})
+            yield piece.text[at:end]
             at = end
-    if at < len(transcript.text):
-        yield _event({"type": "transcript.text.delta", "delta": transcript.text[at:]})
-    yield _event({"type": "transcript.text.done", "text": transcript.text})
+    if at < len(piece.text):
+        yield piece.text[at:]
 
 
 def _event(content: dict[str, str]) -> bytes:

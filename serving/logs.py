@@ -16,7 +16,7 @@ from typing import TextIO
 LOGGER = logging.getLogger("modellab.serving")
 FIELDS = (
     "request_id", "method", "route", "status", "code", "duration_ms", "client", "key", "model", "audio_s", "characters",
-    "error", "where",
+    "turns", "close_code", "error", "where",
 )  # fmt: skip
 """All that a line may say beside its time, level and event."""
 

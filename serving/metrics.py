@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import threading
 import time
 from collections import deque
 from typing import Any
@@ -27,6 +28,7 @@ class Metrics:
         self._queue = queue
         self._began = time.monotonic()
         self._recent: deque[float] = deque(maxlen=REMEMBERED)
+        self._lock = threading.Lock()
         self._models: dict[str, dict[str, float]] = {}
         self._statuses: dict[str, int] = {}
         self.registry = CollectorRegistry()
@@ -43,6 +45,15 @@ class Metrics:
         self.audio_seconds = Counter(
             "modellab_audio_seconds", "Audio heard or spoken", ["model", "task"], registry=self.registry
         )
+        self.engine_calls = Counter(
+            "modellab_engine_calls", "Engine calls; requests that went together share one", ["model", "task"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.live_turns = Counter("modellab_live_turns", "Turns of live transcriptions", ["outcome"], registry=self.registry)
+        self.live_audio_seconds = Counter(
+            "modellab_live_received_seconds", "Audio received in live transcriptions", registry=self.registry
+        )
+        self.live_sessions = Gauge("modellab_live_sessions", "Live transcriptions under way", registry=self.registry)
         for name, help_, read in (
             ("modellab_queue_running", "Engine calls under way", lambda: queue.running),
             ("modellab_queue_waiting", "Requests let in that have no turn", lambda: queue.waiting),
@@ -57,14 +68,16 @@ class Metrics:
         if route.startswith("/v1/audio/") and status == 200:
             self._recent.append(duration_s)
 
-    def computed(self, model: str, task: str, audio_s: float, engine_s: float) -> None:
-        """Count what an engine did."""
+    def computed(self, model: str, task: str, audio_s: float, engine_s: float, calls: int = 1) -> None:
+        """Count what an engine did for some requests; from any thread."""
         self.engine_seconds.labels(model, task).inc(engine_s)
         self.audio_seconds.labels(model, task).inc(audio_s)
-        counts = self._models.setdefault(model, {"calls": 0, "audio_s": 0.0, "engine_s": 0.0})
-        counts["calls"] += 1
-        counts["audio_s"] += audio_s
-        counts["engine_s"] += engine_s
+        self.engine_calls.labels(model, task).inc()
+        with self._lock:
+            counts = self._models.setdefault(model, {"calls": 0, "audio_s": 0.0, "engine_s": 0.0})
+            counts["calls"] += calls
+            counts["audio_s"] += audio_s
+            counts["engine_s"] += engine_s
 
     def prometheus(self) -> bytes:
         """The text that Prometheus reads."""

@@ -30,7 +30,7 @@ from pipelines.confidence import map_path
 from pipelines.home import write_atomically
 from pipelines.lab import Lab
 from pipelines.tracking import download_artifacts
-from serving.bundle import BUNDLE, CALIBRATION, CARD, DECISION, WEIGHTS, Bundle
+from serving.bundle import BUNDLE, CALIBRATION, CARD, DECISION, PARITY, WEIGHTS, Bundle
 from serving.parity import ParityReport, check_parity
 from serving.requirements import SERVICE, pinned
 from serving.run import running
@@ -39,8 +39,20 @@ from serving.store import Bento, Store
 
 BENTOML = "bentoml"
 SERVICE_OBJECT = "serving.bento:ModelService"
-LAB_ONLY = ("package.py", "parity.py", "requirements.py", "run.py", "samples.py", "store.py")
+LAB_ONLY = (
+    "export.py",
+    "package.py",
+    "parity.py",
+    "release.py",
+    "requirements.py",
+    "run.py",
+    "samples.py",
+    "ship.py",
+    "store.py",
+)
 """Modules of `serving` that package and check; a running service needs none of them."""
+
+PYTHON_VERSION = ".".join(platform.python_version_tuple()[:2])
 
 Say = Callable[[str], None]
 
@@ -115,8 +127,11 @@ def package(
     device: str | None = None,
     compute_type: str | None = None,
     sample: int = SAMPLE,
+    then: Callable[[str], None] = lambda url: None,
 ) -> Packaged:
     """Build a Bento, start it, and hold its answers to the stored ones; one that differs is deleted.
+
+    Only a Bento that passed has a parity report in it: what a killed process left behind is never taken for checked.
 
     Args:
         lab: The project.
@@ -126,6 +141,7 @@ def package(
         device: As it was evaluated; None is the card's default.
         compute_type: Likewise.
         sample: Items of the evaluation to ask for.
+        then: Called with the service's address when it has passed, before it is stopped.
 
     Raises:
         LabError: It cannot be built, does not start, or was never evaluated.
@@ -139,6 +155,9 @@ def package(
         say(f"Starting {bento.tag} to hold it to {len(samples)} stored answers")
         with running(store, bento, log_path(store, bento)) as (url, _):
             report = check_parity(url, bundle.card.name, bundle.digest, samples, say=say)
+            if report.passed:
+                write_atomically(bento.bundle / PARITY, report.model_dump_json(indent=1))
+                then(url)
     except BaseException:
         store.delete(bento.tag)
         raise
@@ -180,9 +199,14 @@ def build(lab: Lab, store: Store, bundle: Bundle, located: Located, pins: dict[s
 def find_packaged(
     lab: Lab, store: Store, model: str, say: Say, device: str | None = None, compute_type: str | None = None
 ) -> Bento | None:
-    """Give the newest Bento of exactly this version of a model; None if there is none."""
+    """Give the newest Bento of exactly this version of a model that passed its parity check; None if there is none."""
     bundle, _ = describe(lab, model, say, device, compute_type)
-    return store.find(bento_name(bundle.card), fingerprint=bundle.digest)
+    return newest_checked(store, bento_name(bundle.card), fingerprint=bundle.digest)
+
+
+def newest_checked(store: Store, name: str, **labels: str) -> Bento | None:
+    """Give the newest Bento of a name, with these labels, that passed its parity check; None without one."""
+    return next((bento for bento in store.bentos(name, **labels) if (bento.bundle / PARITY).is_file()), None)
 
 
 def warnings_of(bundle: Bundle) -> tuple[str, ...]:
@@ -199,7 +223,9 @@ def log_path(store: Store, bento: Bento) -> Path:
 
 
 def size_mib(folder: Path) -> float:
-    """Size of a folder's files, in MiB."""
+    """Size of a folder's files, or of one file, in MiB."""
+    if folder.is_file():
+        return folder.stat().st_size / 2**20
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
@@ -245,14 +271,29 @@ def _build_options(bundle: Bundle, pins: dict[str, str]) -> dict[str, object]:
         "service": SERVICE_OBJECT,
         "name": bento_name(bundle.card),
         "labels": labels,
+        "description": _readme(bundle),
         "include": ["models/", "serving/", "model/"],
         # BentoML adds itself. Locking would ask the index for what is known already.
         "python": {
             "packages": [f"{name}=={version}" for name, version in pins.items() if name != BENTOML],
             "lock_packages": False,
         },
-        "docker": {"python_version": ".".join(platform.python_version_tuple()[:2])},
+        # No system packages: every wheel brings its libraries (a test reads what a running service has mapped).
+        "docker": {"python_version": PYTHON_VERSION},
     }
+
+
+def _readme(bundle: Bundle) -> str:
+    """Write the Bento's README.md, which BentoML would otherwise make of badges."""
+    said = "was never compared" if bundle.verdict == "none" else f"was compared, with the verdict {bundle.verdict}"
+    return f"""# {bundle.card.name}
+
+{bundle.card.summary.rstrip(".")}. Licence: {bundle.card.licence}.
+
+Packaged by modellab at {bundle.packaged_at}. What was tested has the fingerprint `{bundle.digest}`; it {said}.
+`src/model/` holds the weights, the card and the evidence; `env/python/requirements.txt` what it needs, for CPython
+{PYTHON_VERSION}. It has OpenAI's audio API. Without `MODELLAB_SERVE_API_KEYS_FILE` it serves loopback addresses only.
+"""
 
 
 def _yaml(value: object) -> str:

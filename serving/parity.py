@@ -120,9 +120,9 @@ def check_parity(
         voice = default_voice(client, model) if task == "tts" else ""
         for sample in samples:
             if isinstance(sample, HeardSample):
-                difference = _compare_text(sample, _transcript(client, model, sample))
+                difference = compare_text(sample, _transcript(client, model, sample))
             else:
-                difference = _compare_audio(sample, _speech(client, model, voice, sample))
+                difference = compare_audio(sample, _speech(client, model, voice, sample))
             if difference is not None:
                 different.append(difference)
     return ParityReport(
@@ -192,13 +192,15 @@ def _retry_after(headers: Mapping[str, str]) -> float:
     return min(float(value), 30.0) if value.isdigit() else 1.0
 
 
-def _compare_text(sample: HeardSample, found: str) -> Difference | None:
+def compare_text(sample: HeardSample, found: str) -> Difference | None:
+    """Hold a transcript to the stored one; None where it is equal."""
     if found == sample.text:
         return None
     return Difference(id=sample.id, expected=sample.text[:TEXT_CHARACTERS], found=found[:TEXT_CHARACTERS])
 
 
-def _compare_audio(sample: SpokenSample, found: tuple[Samples, int]) -> Difference | None:
+def compare_audio(sample: SpokenSample, found: tuple[Samples, int]) -> Difference | None:
+    """Hold speech, samples and their rate, to the stored one; None where it is as long and differs by rounding only."""
     import soundfile
 
     expected, expected_rate = soundfile.read(sample.path, dtype="float32")

@@ -58,13 +58,17 @@ class Queue:
         return min(LONGEST_RETRY_S, mean_s * max(1, self.places) / self._running)
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, *, kept_free: bool = False) -> Iterator[None]:
         """Hold a place.
+
+        Args:
+            kept_free: For a live transcription, whose speech cannot be sent again. There are as many more places as may be
+                held at once.
 
         Raises:
             ApiError: 503, all are taken.
         """
-        if self.full:
+        if self.full and not kept_free:
             message = f"{self.places} requests are being served or wait; try again later."
             raise busy(message, self.retry_after_s(), "queue_full")
         self.places += 1
@@ -80,15 +84,39 @@ class Queue:
             ApiError: 503, the turn did not come in time.
             Exception: What the call raises.
         """
+        await self.take_turn()
+        return await asyncio.shield(self.start(call))
+
+    async def take_turn(self) -> None:
+        """Wait for a turn, which `start` or `give_back` ends.
+
+        Raises:
+            ApiError: 503, it did not come in time.
+        """
         try:
             async with asyncio.timeout(self._max_wait_s):
                 await self._turns.acquire()
         except TimeoutError:
             message = f"No turn within {self._max_wait_s:g} s; try again later."
             raise busy(message, self.retry_after_s(), "queue_timeout") from None
+
+    def give_back(self) -> None:
+        """End a turn in which nothing was started."""
+        self._turns.release()
+
+    def start(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """Call an engine in its thread; the turn ends when the call does, whoever still waits for it.
+
+        Raises:
+            ApiError: 503, the service is ending.
+        """
         began = time.monotonic()
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except RuntimeError as error:
+            self.give_back()
+            raise busy("The service is ending; try again later.", LONGEST_RETRY_S, "shutting_down") from error
         self.running += 1
-        future = asyncio.get_running_loop().run_in_executor(self._threads, call)
 
         def end(done: asyncio.Future[T]) -> None:
             self.running -= 1
@@ -98,7 +126,7 @@ class Queue:
                 done.exception()  # nobody else may be left to look at it
 
         future.add_done_callback(end)
-        return await asyncio.shield(future)
+        return future
 
     def close(self) -> None:
         """Let the calls under way end, and start no other."""

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def check_port(port: int) -> None:
 
 @contextmanager
 def running(
-    store: Store, bento: Bento, log: Path, *, port: int | None = None
+    store: Store, bento: Bento, log: Path, *, port: int | None = None, settings: Mapping[str, str] = CHECK_SETTINGS
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Serve a Bento until the block ends.
 
@@ -65,7 +65,8 @@ def running(
         store: Where it lies.
         bento: What to serve.
         log: File that takes what the service prints.
-        port: On loopback, with the user's settings; None is for a check: a free one, with `CHECK_SETTINGS`.
+        port: On loopback, with the user's settings; None is for a check: a free one, with `settings`.
+        settings: Environment variables of the service in place of the user's, where no port is given.
 
     Yields:
         Its address, ready for requests, and its process.
@@ -76,7 +77,7 @@ def running(
     environment = store.environment()
     if port is None:
         port = free_port()
-        environment = {k: v for k, v in environment.items() if not k.startswith(SETTINGS)} | CHECK_SETTINGS
+        environment = {k: v for k, v in environment.items() if not k.startswith(SETTINGS)} | dict(settings)
     url = f"http://{LOOPBACK}:{port}"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:

@@ -98,7 +98,8 @@ def _heard(lab: Lab, fingerprint: str, rows: Sequence[dict[str, Any]], count: in
     known = store.load(keys)
     samples: list[Sample] = []
     for row, key in zip(rows, keys, strict=True):
-        path = lab.data / row["corpus"] / row["audio_filepath"]
+        within = lab.data if (lab.data / row["corpus"]).is_dir() else lab.derived
+        path = within / row["corpus"] / row["audio_filepath"]
         prediction = known.get(key)
         if prediction is None or not path.is_file() or file_sha256(path) != row["audio_sha256"]:
             continue

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from models.errors import unknown_name
 from models.types import Task
+from serving.draining import Draining
+from serving.ears import Ears
 from serving.errors import ApiError, busy, invalid
 from serving.metrics import Metrics
 from serving.queue import Queue
@@ -27,13 +29,15 @@ class Service:
     queue: Queue
     uploads: Uploads
     metrics: Metrics
+    ears: Ears
+    draining: Draining
 
     def model(self, name: str | None, task: Task) -> ServedModel:
         """Look up the model that a request names.
 
         Raises:
-            ApiError: It names none (400), one that is not held (404), one that does not do this (400), or one that is not
-                ready (503).
+            ApiError: It names none (400), one that is not held (404), one that does not do this (400), or one that the
+                start of the service has not come to yet (503).
         """
         if not name:
             raise invalid("model", "The field 'model' is missing.", "missing_required_parameter")
@@ -41,7 +45,7 @@ class Service:
         if not model.can(task):
             able = ", ".join(sorted(other.name for other in self.held.values() if other.can(task))) or "none"
             raise invalid("model", f"The model {model.name} does not do {task}. These do: {able}.", "unsupported_model")
-        if not model.ready:
+        if not model.ready and not model.tried and self.settings.preload:
             raise busy(f"The model {model.name} is still being loaded.", LOADING_S, "model_loading")
         return model
 

@@ -40,6 +40,26 @@ class ServiceSettings(Record):
     """Requests that may wait beyond those; the next is answered 503 with ``Retry-After``."""
     max_wait_s: float = Field(default=120, gt=0)
     """Longest wait for a turn, after which the answer is 503."""
+    batch_most: int = Field(default=8, ge=1)
+    """Recordings that share an engine call, where the engine gains from it; 1 lets none do."""
+    batch_wait_s: float = Field(default=0.0, ge=0, le=1)
+    """How long the first of a batch waits for others; 0 takes those alone that wait already while the engine works."""
+    unload_after_s: float = Field(default=900, ge=0)
+    """A service of several models frees the memory of one that was not asked for this long; 0 keeps all."""
+    preload: bool = True
+    """Whether every model is loaded and warmed up at the start; else when it is first asked for."""
+    max_sessions: int = Field(default=8, ge=0)
+    """Live transcriptions at once; the next is answered 503. 0 offers none."""
+    session_idle_s: float = Field(default=60, gt=0)
+    """A live transcription ends when nothing came for this long."""
+    max_session_s: float = Field(default=3600, gt=0)
+    """Longest live transcription."""
+    max_turn_s: float = Field(default=30, ge=1)
+    """Longest turn of a live transcription: speech that goes on is cut where it is quietest."""
+    partial_every_s: float = Field(default=1.0, ge=0)
+    """New speech after which a partial text is computed, where nobody waits for the engine; 0 gives none."""
+    drain_s: float = Field(default=20, ge=0)
+    """Longest wait, when the service is told to end, for live transcriptions to finish what they were sent."""
 
     @property
     def audio_limits(self) -> AudioLimits:

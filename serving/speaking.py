@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 import unicodedata
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Literal
 
@@ -18,11 +16,13 @@ from starlette.responses import Response, StreamingResponse
 from models.errors import EngineError, unknown_name
 from models.types import Record, Speech
 from serving.disconnect import unless_gone
+from serving.ears import refusal
 from serving.encoding import MEDIA_TYPES, Encoder, encoder
 from serving.errors import ApiError, invalid, unsupported
-from serving.protection import record_of
-from serving.served import ServedModel
+from serving.records import record_of
+from serving.served import ServedModel, UnavailableError
 from serving.service import Service
+from serving.streams import Produced
 
 
 class VoiceId(Record):
@@ -62,11 +62,15 @@ def router(service: Service) -> APIRouter:
         record = record_of(request)
         record.model, record.characters = model.name, len(asked.input)
         _check(asked, service.settings.max_input_chars)
-        voice = _voice(model, asked)
-        spoken = _Spoken(service, model, asked, voice)
+        voice = _voice(await _with_voices(service, model), asked)
+        place = ExitStack()
+        place.enter_context(service.queue.place())
+        spoken = Produced(service.queue, _Speaker(service, model, asked, voice).encoded, place)
         spoken.start()
         try:
-            first = await unless_gone(request, spoken.first())
+            first = await unless_gone(request, spoken.next())
+        except UnavailableError as error:
+            raise refusal(error) from error
         except EngineError as error:
             raise invalid("input", str(error), "engine_refused") from error
         except BaseException:
@@ -77,13 +81,14 @@ def router(service: Service) -> APIRouter:
     @routes.get("/v1/audio/voices")
     async def voices(model: str | None = None) -> dict[str, Any]:
         """List the voices, of one model or of all."""
-        chosen = [service.model(model, "tts")] if model else [m for m in service.held.values() if m.can("tts") and m.ready]
+        chosen = [service.model(model, "tts")] if model else [m for m in service.held.values() if m.can("tts")]
         return {
             "object": "list",
             "voices": [
                 {"id": voice, "name": voice, "model": held.name, "languages": list(held.card.languages)}
                 for held in chosen
-                for voice in held.engine.voices
+                if held.tried or model or not service.settings.preload
+                for voice in (await _with_voices(service, held)).voices
             ],
         }
 
@@ -115,98 +120,57 @@ def _check(asked: SpeechRequest, most_chars: int) -> None:
         raise invalid("input", "The text has control characters.")
 
 
+async def _with_voices(service: Service, model: ServedModel) -> ServedModel:
+    """Load a model that has not told its voices yet."""
+    if not model.voices:
+        with service.queue.place():
+            try:
+                await service.queue.run(model.warm_up)
+            except UnavailableError as error:
+                raise refusal(error) from error
+    return model
+
+
 def _voice(model: ServedModel, asked: SpeechRequest) -> str:
     voice = asked.voice if isinstance(asked.voice, str) else asked.voice.id
-    if voice not in model.engine.voices:
-        message, remedy = unknown_name(f"voice of {model.name}", voice[:40], model.engine.voices)
+    if voice not in model.voices:
+        message, remedy = unknown_name(f"voice of {model.name}", voice[:40], model.voices)
         raise invalid("voice", f"{message} {remedy}")
     return voice
 
 
-class _Spoken:
-    """One text on its way: computed in the engine's turn, and sent as fast as the client takes it.
-
-    The turn does not wait for the client: what was not taken yet waits in memory (15 MB for the longest text at most).
-    """
+class _Speaker:
+    """Speaks one text and encodes it."""
 
     def __init__(self, service: Service, model: ServedModel, asked: SpeechRequest, voice: str) -> None:
-        self._service, self._model, self._asked, self._voice = service, model, asked, voice
-        self._ready: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._stopped = threading.Event()
-        self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[None] | None = None
+        self._metrics, self._model, self._asked, self._voice = service.metrics, model, asked, voice
 
-    def start(self) -> None:
-        """Take a place and begin; the place is free again when the engine is done.
+    def encoded(self) -> Iterator[bytes]:
+        """Give the bytes of the answer, piece by piece.
 
         Raises:
-            ApiError: 503, all places are taken.
+            EngineError: The engine cannot speak this, or cannot be loaded.
         """
-        place = ExitStack()
-        place.enter_context(self._service.queue.place())
-        self._task = asyncio.create_task(self._service.queue.run(self._compute))
-
-        def ended(task: asyncio.Task[None]) -> None:
-            place.close()
-            if not task.cancelled():
-                task.exception()  # `_next` raises it, where anybody still listens
-            self._ready.put_nowait(None)
-
-        self._task.add_done_callback(ended)
-
-    def stop(self) -> None:
-        """Let the engine end with the piece it is at, or leave the queue."""
-        self._stopped.set()
-        if self._task is not None:
-            self._task.cancel()
-
-    async def first(self) -> bytes:
-        """Wait for the first bytes.
-
-        Raises:
-            EngineError: The engine cannot speak this.
-            ApiError: Its turn did not come.
-        """
-        return await self._next() or b""
-
-    async def rest(self, first: bytes) -> AsyncIterator[bytes]:
-        """Give all bytes as they come."""
-        try:
-            yield first
-            while data := await self._next():
-                yield data
-        finally:
-            self.stop()
-
-    async def _next(self) -> bytes | None:
-        data = await self._ready.get()
-        if data is None and self._task is not None:
-            await self._task
-        return data
-
-    def _compute(self) -> None:
         began, audio_s = time.monotonic(), 0.0
         encoding: Encoder | None = None
-        for piece in self._pieces():
-            if self._stopped.is_set():
-                break
-            encoding = encoding or encoder(self._asked.response_format, piece.sample_rate_hz)
-            audio_s += piece.duration_s
-            self._hand_over(encoding.add(piece.samples))
-        if encoding is None:
-            if not self._stopped.is_set():
+        try:
+            with self._model.in_use() as engine:
+                began = time.monotonic()
+                for piece in self._pieces(engine):
+                    encoding = encoding or encoder(self._asked.response_format, piece.sample_rate_hz)
+                    audio_s += piece.duration_s
+                    if data := encoding.add(piece.samples):
+                        yield data
+            if encoding is None:
                 raise EngineError("The model has nothing to say for this text.", "Send a text with words.")
-        else:
-            self._hand_over(encoding.end())
-        engine_s = time.monotonic() - began
-        self._loop.call_soon_threadsafe(self._service.metrics.computed, self._model.name, "tts", audio_s, engine_s)
+            if data := encoding.end():
+                yield data
+        finally:
+            if audio_s:
+                self._metrics.computed(self._model.name, "tts", audio_s, time.monotonic() - began)
 
-    def _pieces(self) -> Iterator[Speech]:
-        engine, options = self._model.engine, {"voice": self._voice, "speed": self._asked.speed}
+    def _pieces(self, engine: Any) -> Iterator[Speech]:
+        options = {"voice": self._voice, "speed": self._asked.speed}
         if hasattr(engine, "stream"):
             return iter(engine.stream(self._asked.input, **options))
         return iter([engine.synthesize(self._asked.input, **options)])
-
-    def _hand_over(self, data: bytes) -> None:
-        if data:
-            self._loop.call_soon_threadsafe(self._ready.put_nowait, data)

@@ -23,6 +23,8 @@ COMMAND_TIMEOUT_S = 1800.0
 """Copying and packing tens of GB from a slow disk; nothing is downloaded."""
 NOT_INHERITED = ("PYTHONPATH", "PYTHONHOME", "BENTOML_CONFIG", "BENTOML_PORT", "BENTOML_HOST")
 """What would make a Bento run other code, or run otherwise, than the one that was built."""
+QUIET = {"BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1"}
+"""No telemetry."""
 
 _TAG = "tag="
 _BUILD = f"""
@@ -61,9 +63,8 @@ class Store:
     def environment(self) -> dict[str, str]:
         """Environment of BentoML's processes: this store, no telemetry, and no code but the Bento's own."""
         kept = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
-        ours = {"BENTOML_HOME": str(self.home), "BENTOML_DO_NOT_TRACK": "True", "DO_NOT_TRACK": "1"}
         # Without -P or this, `python -m` puts the working folder first.
-        return {**kept, **ours, "PYTHONSAFEPATH": "1"}
+        return {**kept, **QUIET, "BENTOML_HOME": str(self.home), "PYTHONSAFEPATH": "1"}
 
     def run(self, *arguments: str) -> str:
         """Run one of BentoML's commands and give what it printed.
@@ -124,12 +125,12 @@ class Store:
         data = yaml.safe_load((folder / "bento.yaml").read_text(encoding="utf-8"))
         return Bento(tag, folder, dict(data.get("labels") or {}), str(data["creation_time"]))
 
-    def find(self, name: str, **labels: str) -> Bento | None:
-        """Give the newest Bento of a name with these labels; None if there is none."""
+    def bentos(self, name: str, **labels: str) -> list[Bento]:
+        """Give the Bentos of a name with these labels, the newest first."""
         folders = (self.home / "bentos" / name).glob("*/bento.yaml")
-        bentos = [self.get(f"{name}:{path.parent.name}") for path in folders if path.parent.is_dir()]
-        fitting = [bento for bento in bentos if labels.items() <= bento.labels.items()]
-        return max(fitting, key=lambda bento: bento.created, default=None)
+        found = [self.get(f"{name}:{path.parent.name}") for path in folders if path.parent.is_dir()]
+        fitting = [bento for bento in found if labels.items() <= bento.labels.items()]
+        return sorted(fitting, key=lambda bento: bento.created, reverse=True)
 
     def delete(self, tag: str) -> None:
         """Remove a Bento."""

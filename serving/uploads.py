@@ -49,11 +49,12 @@ class Uploads:
         """Take the limits."""
         self._limits = settings.audio_limits
         self._max_decode_s = settings.max_decode_s
-        self._threads = ThreadPoolExecutor(2, "decode")
+        self.threads = ThreadPoolExecutor(2, "decode")
+        """Where sound is decoded and looked at."""
 
     def close(self) -> None:
         """Let what is being decoded end."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self.threads.shutdown(wait=True, cancel_futures=True)
 
     async def read(self, request: Request, known: frozenset[str]) -> Form:
         """Read a request's form and decode its file.
@@ -80,7 +81,7 @@ class Uploads:
 
     async def _decoded(self, file: UploadFile) -> Audio:
         # The thread may outlive this request by as long as the limits allow, so it has a file of its own.
-        call = asyncio.get_running_loop().run_in_executor(self._threads, _decode, file.file, self._limits)
+        call = asyncio.get_running_loop().run_in_executor(self.threads, _decode, file.file, self._limits)
         try:
             async with asyncio.timeout(self._max_decode_s):
                 return await asyncio.shield(call)

@@ -23,8 +23,21 @@ HOMES = {
     "mlflow": ("registry/", "pipelines/tracking.py"),
     "prefect": ("flows/",),
     "bentoml": ("serving/",),
+    "great_expectations": ("pipelines/validate/",),
 }
-SLOW = ("torch", "mlflow", "prefect", "matplotlib", "pandas", "pyarrow", "scipy", "faster_whisper", "whisper", "dvc")
+SLOW = (
+    "torch",
+    "mlflow",
+    "prefect",
+    "matplotlib",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "faster_whisper",
+    "whisper",
+    "dvc",
+    "great_expectations",
+)
 
 
 def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
@@ -104,6 +117,6 @@ def test_help_names_every_command(repository: Path) -> None:
         [sys.executable, "-m", "modellab", "--help"], capture_output=True, text=True, cwd=repository, timeout=120
     )
     assert done.returncode == 0
-    commands = "demo evaluate compare report up down status models corpus package serve parity"
+    commands = "demo evaluate compare report up down status models corpus package serve parity schedule"
     for command in commands.split():
         assert command in done.stdout

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Annotated, TypeVar
 
@@ -41,6 +41,10 @@ Device = Annotated[
 TaskName = Annotated[
     str | None, typer.Option("--task", help="asr or tts, of a model that does several. Default: the card's first.")
 ]
+DataRev = Annotated[
+    str | None,
+    typer.Option("--data-rev", help="Read data/ of this git revision through DVC, not the working tree's."),
+]
 ComputeType = Annotated[str | None, typer.Option("--compute-type", help="Number format. Default: the card's.")]
 
 
@@ -50,6 +54,16 @@ def open_lab() -> tuple[Settings, Lab]:
     lab = settings.lab()
     quiet_dependencies(lab.home_folder, debug=settings.debug)
     return settings, lab
+
+
+@contextlib.contextmanager
+def with_progress() -> Iterator[None]:
+    """Show the progress of what runs inside on standard error."""
+    token = listener.set(TerminalProgress())
+    try:
+        yield
+    finally:
+        listener.reset(token)
 
 
 def leave_at_once(number: int, frame: FrameType | None) -> None:

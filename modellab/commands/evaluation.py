@@ -12,6 +12,7 @@ import typer
 from modellab.commands.common import (
     ComputeType,
     Corpora,
+    DataRev,
     Device,
     Json,
     Limit,
@@ -21,7 +22,8 @@ from modellab.commands.common import (
     open_lab,
     run_watched,
 )
-from modellab.console import err, out, print_json
+from modellab.console import TerminalProgress, err, out, print_json
+from models.collector import collector_paused
 from models.errors import CardError, StateError, unknown_name
 from models.types import Task
 from pipelines.types import Comparison, Evaluation
@@ -66,12 +68,16 @@ def evaluate(
     compute_type: ComputeType = None,
     normalizer: NormalizerName = None,
     task: TaskName = None,
+    data_rev: DataRev = None,
     out_folder: OutFolder = None,
     json_: Json = False,
 ) -> None:
     """Score and log one model: a recogniser on real recordings, a voice on prompts."""
     _, lab = open_lab()
+    from pipelines.pinned import at_revision
     from pipelines.prepare import EvaluationRequest, begin_early, check_request
+
+    lab = at_revision(lab, data_rev, tuple(corpus or ()), TerminalProgress().say)
 
     request = EvaluationRequest(
         model=model,
@@ -90,7 +96,8 @@ def evaluate(
 
         begin_early(lab, request)
         try:
-            from flows.evaluate import evaluate as run
+            with collector_paused():
+                from flows.evaluate import evaluate as run
 
             return run(lab, request)
         finally:
@@ -118,6 +125,7 @@ def compare(
     device: Device = None,
     normalizer: NormalizerName = None,
     task: TaskName = None,
+    data_rev: DataRev = None,
     out_folder: OutFolder = None,
     exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit with 0 whatever the verdict.")] = False,
     json_: Json = False,
@@ -128,6 +136,9 @@ def compare(
     """
     _, lab = open_lab()
     from pipelines.compare import ComparisonRequest, check_comparison
+    from pipelines.pinned import at_revision
+
+    lab = at_revision(lab, data_rev, tuple(corpus or ()), TerminalProgress().say)
 
     request = ComparisonRequest(
         candidate=candidate,
@@ -142,7 +153,8 @@ def compare(
     check_comparison(lab, request)
 
     def work() -> Comparison:
-        from flows.compare import compare as run
+        with collector_paused():
+            from flows.compare import compare as run
 
         return run(lab, request)
 
@@ -187,16 +199,20 @@ def demo(
     request = ComparisonRequest(candidate=story.candidate, baseline=story.baseline, corpora=story.corpora)
 
     def work() -> Comparison:
-        from flows.compare import compare as run
+        with collector_paused():
+            from flows.compare import compare as run
 
         return run(lab, request)
 
     if not json_:
         err.print(story.question)
     comparison = run_watched(lab, work)
+    from modellab.commands.ship import production_of, ship_winner, show_shipped, show_winner
+
     if json_:
-        print_json(comparison)
-        return
+        shipped = ship_winner(lab, comparison)
+        print_json(comparison.model_dump(mode="json") | {"shipped": shipped.model_dump(mode="json")})
+        raise typer.Exit(0 if shipped.passed else EXIT_CODES["fail"])
     from modellab.commands.show import show_comparison, show_evaluation
 
     for side in ("candidate", "baseline"):
@@ -204,6 +220,11 @@ def demo(
         show_evaluation(Evaluation.model_validate_json((folder / "evaluation.json").read_text(encoding="utf-8")))
         out.print()
     show_comparison(comparison)
+    show_winner(comparison, production_of(lab, "tts" if voices else "asr"))
+    shipped = ship_winner(lab, comparison)
+    show_shipped(shipped)
+    if not shipped.passed:
+        raise typer.Exit(EXIT_CODES["fail"])
     out.print("The demo ends with 0 whatever the verdict; `modellab compare` exits with 0, 1 or 3.", style="dim")
 
 

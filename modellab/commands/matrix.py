@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -17,6 +17,9 @@ from modellab.console import TerminalProgress, out, print_json
 from models.card import ModelCard, find_card
 from models.types import Record
 from pipelines.lab import Lab
+
+if TYPE_CHECKING:
+    from registry.state import State
 
 app = typer.Typer(help="The support matrix: models, their stages and their weights.", no_args_is_help=True)
 
@@ -49,16 +52,22 @@ class MatrixRow(Record):
 def list_models(json_: Json = False) -> None:
     """List every model with its engine, tasks, stage, and whether its weights are here."""
     _, lab = open_lab()
-    cards = lab.cards()
-    rows = [matrix_row(card, cards, lab) for card in cards.values()]
+    from registry.stages import read_state
+
+    cards, state = lab.cards(), read_state(lab)
+    rows = [matrix_row(card, cards, lab, state) for card in cards.values()]
     if json_:
         print_json(rows)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    words = {"engine": [row.engine.replace("_", " ") for row in rows], "tasks": [", ".join(row.tasks) for row in rows]}
+    narrowest = {
+        heading: max((len(word) for text in texts for word in text.split()), default=0) for heading, texts in words.items()
+    }
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in ("model", "engine", "tasks", "stage", "state"):
-        # Where the terminal is narrow it is the engine's name that is broken.
-        whole = {"min_width": len("translation")} if heading == "tasks" else {"no_wrap": heading != "engine"}
-        table.add_column(heading, overflow="fold", **whole)
+        # Where the terminal is narrow, engines and tasks go on in a second line, and no word is broken.
+        least = narrowest.get(heading)
+        table.add_column(heading, min_width=least, no_wrap=least is None)
     for row in rows:
         table.add_row(
             row.model,
@@ -73,7 +82,7 @@ def list_models(json_: Json = False) -> None:
             out.print(f"[yellow]{row.model}[/]: {escape(row.note)}", soft_wrap=True)  # a command is copied whole
 
 
-def matrix_row(card: ModelCard, cards: Mapping[str, ModelCard], lab: Lab) -> MatrixRow:
+def matrix_row(card: ModelCard, cards: Mapping[str, ModelCard], lab: Lab, state: State) -> MatrixRow:
     """Say what can be known of a model without loading it."""
     from models.engine import how_to_complete
     from models.weights import status
@@ -94,7 +103,7 @@ def matrix_row(card: ModelCard, cards: Mapping[str, ModelCard], lab: Lab) -> Mat
         tasks=card.tasks,
         languages=card.languages,
         compute_types={device: defaults.compute_type for device, defaults in card.devices.items()},
-        stage=stage_of(card),
+        stage=stage_of(card, state),
         weights_present=weights.present,
         usable=weights.present and not install and not unset,
         state="no library" if install else "no weights" if not weights.present else "not set up" if unset else "usable",
@@ -115,7 +124,9 @@ def show(model: Model, json_: Json = False) -> None:
     _, lab = open_lab()
     cards = lab.cards()
     card = find_card(model, cards)
-    row = matrix_row(card, cards, lab)
+    from registry.stages import read_state
+
+    row = matrix_row(card, cards, lab, read_state(lab))
     if json_:
         print_json({"card": card, "matrix": row})
         return

@@ -6,12 +6,14 @@ import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modellab.commands.common import ComputeType, Device, Json, open_lab
+from modellab.commands.keys import VARIABLE, keys_file
 from modellab.console import TerminalProgress, err, out, print_json
 from pipelines.lab import Lab
 
@@ -27,57 +29,88 @@ SHOWN = 10
 Model = Annotated[str, typer.Argument(help="A model's name; see `modellab models list`.")]
 Items = Annotated[int | None, typer.Option("--sample", min=1, help="Items of the evaluation to ask for. Default: 12.")]
 API_KEY = "MODELLAB_API_KEY"
+BUNDLES = "MODELLAB_BUNDLES"
+"""Tells a service of packages that it serves beside its own (`serving.bento`, which cannot be imported without starting)."""
 
 
 def package(
-    model: Model, device: Device = None, compute_type: ComputeType = None, sample: Items = None, json_: Json = False
+    model: Model,
+    device: Device = None,
+    compute_type: ComputeType = None,
+    sample: Items = None,
+    export_to: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="FILE", help="Also write it to a .tar, .tar.gz or .bento file."),
+    ] = None,
+    json_: Json = False,
 ) -> None:
     """Build a Bento of a model, start it, and hold its answers to those that were evaluated."""
     _, lab = open_lab()
-    packaged = _package(lab, _store(lab), model, device, compute_type, sample)
+    from serving.export import check_target, export
+
+    target = check_target(export_to) if export_to is not None else None
+    store = store_of(lab)
+    packaged = _package(lab, store, model, device, compute_type, sample)
+    exported = export(store, store.get(packaged.tag), target) if target is not None and packaged.parity.passed else None
     for warning in packaged.warnings:
         err.print(f"[yellow]Warning:[/] {warning}")
     if json_:
-        print_json(packaged.model_dump(mode="json") | {"passed": packaged.parity.passed})
+        told = {"passed": packaged.parity.passed, "exported": exported.model_dump(mode="json") if exported else None}
+        print_json(packaged.model_dump(mode="json") | told)
     else:
-        _print_parity(packaged.parity)
+        print_parity(packaged.parity)
         if packaged.parity.passed:
             size = f"{packaged.size_mib:.0f} MiB, {packaged.requirements} pinned requirements"
             out.print(f"{packaged.tag}: {size}, in {packaged.path}", markup=False)
             out.print(f"Serve it with: modellab serve {model}", markup=False)
+        if exported:
+            out.print(f"\nWritten to {exported.file} ({exported.size_mib:.0f} MiB). On another machine:\n", markup=False)
+            out.print("\n".join(exported.commands), markup=False)
     if not packaged.parity.passed:
         err.print("[bold red]Not packaged:[/] the Bento does not answer as it was tested, and was deleted.")
         raise typer.Exit(EXIT_DIFFERENT)
 
 
 def serve(
-    model: Model,
+    models: Annotated[
+        list[str],
+        typer.Argument(help="Names of models (`modellab models list`), or asr or tts for what is in production."),
+    ],
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 3000,
     device: Device = None,
     compute_type: ComputeType = None,
     json_: Json = False,
 ) -> None:
-    """Serve a packaged model on this machine until Ctrl-C; packages it first where that was not done."""
+    """Serve packaged models on this machine until Ctrl-C; packages first what is not packaged yet."""
     _, lab = open_lab()
     from serving.package import find_packaged, log_path
     from serving.run import check_port, running
 
     check_port(port)
-    store, say = _store(lab), TerminalProgress().say
-    bento = find_packaged(lab, store, model, say, device, compute_type)
-    if bento is None:
-        say(f"{model} is not packaged as it is now; packaging it first")
-        packaged = _package(lab, store, model, device, compute_type)
-        if not packaged.parity.passed:
-            _print_parity(packaged.parity)
-            raise typer.Exit(EXIT_DIFFERENT)
-        bento = store.get(packaged.tag)
-    say(f"Starting {bento.tag}")
+    store, say = store_of(lab), TerminalProgress().say
+    bentos = {}
+    for asked in models:
+        model, bento = _in_production(lab, asked)
+        if bento is None:
+            bento = find_packaged(lab, store, model, say, device, compute_type)
+        if bento is None:
+            say(f"{model} is not packaged as it is now; packaging it first")
+            packaged = _package(lab, store, model, device, compute_type)
+            if not packaged.parity.passed:
+                print_parity(packaged.parity)
+                raise typer.Exit(EXIT_DIFFERENT)
+            bento = store.get(packaged.tag)
+        bentos[model] = bento
+    first, *others = bentos.values()
+    os.environ[BUNDLES] = os.pathsep.join(str(bento.bundle) for bento in others)
+    if keys_file(lab.home.root).is_file():
+        os.environ.setdefault(VARIABLE, str(keys_file(lab.home.root)))
+    say(f"Starting {', '.join(bento.tag for bento in bentos.values())}")
     stop = signal.getsignal(signal.SIGTERM)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with running(store, bento, log_path(store, bento), port=port) as (url, process):
-            _announce(bento, model, url, log_path(store, bento), as_json=json_)
+        with running(store, first, log_path(store, first), port=port) as (url, process):
+            _announce(bentos, url, log_path(store, first), as_json=json_)
             _wait(process)
     finally:
         signal.signal(signal.SIGTERM, stop)
@@ -109,7 +142,7 @@ def parity(
     if url is not None:
         report = check_parity(url.rstrip("/").removesuffix("/v1"), model, bundle.digest, samples, key=key, say=say)
     else:
-        store = _store(lab)
+        store = store_of(lab)
         bento = find_packaged(lab, store, model, say, device, compute_type)
         if bento is None:
             raise StateError(f"{model} is not packaged as it is now.", f"Run: modellab package {model}")
@@ -119,12 +152,38 @@ def parity(
     if json_:
         print_json(report.model_dump(mode="json") | {"passed": report.passed})
     else:
-        _print_parity(report)
+        print_parity(report)
     if not report.passed:
         raise typer.Exit(EXIT_DIFFERENT)
 
 
-def _store(lab: Lab) -> Store:
+def _in_production(lab: Lab, model: str) -> tuple[str, Bento | None]:
+    """Take a task for the model in production for it, and find its package; another name stays as it is."""
+    from models.errors import StateError
+    from registry.stages import production_model, production_version, read_state, task_named
+    from serving.package import describe
+    from serving.release import production_package
+
+    task = task_named(model)
+    if task is None:
+        return model, None
+    state = read_state(lab)
+    card, version = production_model(task, lab.cards(), state), production_version(state, task)
+    if card is None:
+        raise StateError(f"No model is in production for {task}.", "Run: modellab promote MODEL --to production")
+    if version is None:
+        return card.name, None
+    bento = production_package(lab, version)
+    if bento is None and describe(lab, card.name, TerminalProgress().say)[0].digest != version.version:
+        raise StateError(
+            f"{version} is in production for {task}, its package is not here, and {card.name} has changed since.",
+            "Bring back the package, or the card, weights and libraries that it was released with.",
+        )
+    return card.name, bento
+
+
+def store_of(lab: Lab) -> Store:
+    """Give the lab's Bento store."""
     from serving.store import Store
 
     return Store(lab.home.root / "bentoml")
@@ -145,18 +204,29 @@ def _package(
     return build(lab, store, model, say, device=device, compute_type=compute_type, sample=sample or SAMPLE)
 
 
-def _print_parity(report: ParityReport) -> None:
+def print_parity(report: ParityReport) -> None:
+    """Print what came of a parity check."""
     said = f"{len(report.checked) - len(report.different)} of {len(report.checked)} answers are those that were tested"
     out.print(f"[{'green' if report.passed else 'red'}]parity {'passed' if report.passed else 'failed'}[/]: {said}")
     for item in report.different[:SHOWN]:
         out.print(f"  {item.id}: expected {item.expected!r}, found {item.found!r}", markup=False)
 
 
-def _announce(bento: Bento, model: str, url: str, log: Path, *, as_json: bool) -> None:
+def _announce(bentos: Mapping[str, Bento], url: str, log: Path, *, as_json: bool) -> None:
+    model, bento = next(iter(bentos.items()))
     if as_json:
-        print_json({"url": url, "tag": bento.tag, "model": model, "log": str(log)})
+        tags = {name: other.tag for name, other in bentos.items()}
+        print_json({"url": url, "tag": bento.tag, "model": model, "models": tags, "log": str(log)})
         return
-    out.print(f"{model} is served on {url} (docs: {url}/docs, log: {log}). Ctrl-C stops it.", markup=False)
+    names, are = ", ".join(bentos), "is" if len(bentos) == 1 else "are"
+    out.print(f"{names} {are} served on {url} (docs: {url}/docs, log: {log}). Ctrl-C stops it.", markup=False)
+    if keys := os.environ.get(VARIABLE):
+        out.print(f"A key is needed: one of {keys} (modellab keys add NAME).", markup=False)
+    for model, bento in bentos.items():
+        _show_calls(bento, model, url)
+
+
+def _show_calls(bento: Bento, model: str, url: str) -> None:
     if bento.labels.get("task") == "tts":
         import httpx2
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
 from modellab.console import out
 from models.types import Task
-from pipelines.report.formatting import metric_label, metric_text
-from pipelines.types import Comparison, Evaluation, Verdict
+from pipelines.report.formatting import delta_text, interval_text, metric_label, metric_text, value_text
+from pipelines.types import Comparison, Evaluation, RuleResult, Verdict
 
 HEADLINES: Mapping[Task, tuple[str, ...]] = {
     "asr": (
@@ -52,6 +52,15 @@ def show_evaluation(evaluation: Evaluation) -> None:
         if name.partition("=")[0] in SLICE_KEYS and rate in metrics:
             table.add_row(f"[dim]{label}, {name}[/]", metric_text(rate, metrics[rate]), str(metrics[rate].n))
     out.print(table)
+    for loss in evaluation.losses:
+        if loss.metric == rate:
+            out.print(
+                f"{loss.variant}: {_within(metric_label(rate))} {value_text(rate, loss.unit, loss.original)} becomes "
+                f"{value_text(rate, loss.unit, loss.degraded)}, {delta_text(rate, loss.unit, loss.delta)} "
+                f"{interval_text(rate, loss.unit, loss.ci_low, loss.ci_high)} "
+                f"({loss.n} recordings, {loss.blocks} speakers)",
+                markup=False,
+            )
     if evaluation.takes is not None:
         from pipelines.report.repeatability import takes_text
 
@@ -69,18 +78,23 @@ def show_evaluation(evaluation: Evaluation) -> None:
 def show_comparison(comparison: Comparison) -> None:
     """Print each rule with its verdict and reason, the decision, and where the report is."""
     out.print(f"[bold]{comparison.candidate}[/] against [bold]{comparison.baseline}[/]")
-    for rule in comparison.rules:
-        # Lines instead of a table: a reason is a sentence, and must be readable in a narrow terminal.
-        colour = COLOURS[rule.verdict]
-        place = "" if rule.kind == "precondition" else f" [dim]({_within(metric_label(rule.metric))}, {rule.slice})[/]"
-        out.print(f"[{colour}]{rule.verdict:12}[/] [bold]{rule.rule}[/]{place}: ", end="")
-        out.print(rule.reason, markup=False)
+    show_rules(comparison.rules)
     for note in comparison.notes:
         out.print(f"[dim]· {note}[/]")
     colour = COLOURS[comparison.verdict]
     out.print(f"verdict: [bold {colour}]{comparison.verdict}[/]")
     if comparison.report:
         out.print(f"report: {comparison.report}", markup=False)
+
+
+def show_rules(rules: Sequence[RuleResult]) -> None:
+    """Print each rule with its verdict and reason."""
+    for rule in rules:
+        # Lines instead of a table: a reason is a sentence, and must be readable in a narrow terminal.
+        colour = COLOURS[rule.verdict]
+        place = "" if rule.kind == "precondition" else f" [dim]({_within(metric_label(rule.metric))}, {rule.slice})[/]"
+        out.print(f"[{colour}]{rule.verdict:12}[/] [bold]{rule.rule}[/]{place}: ", end="")
+        out.print(rule.reason, markup=False)
 
 
 def _within(label: str) -> str:

@@ -6,7 +6,7 @@ faster-whisper began as a port of openai-whisper's ``transcribe``, so both name 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -87,6 +87,38 @@ def transcript_of(segments: Sequence[Mapping[str, Any]], language: str | None) -
         language=language,
         confidence=sum(probabilities) / len(probabilities) if probabilities else None,
     )
+
+
+def pieces_of(segments: Iterable[tuple[Mapping[str, Any], str | None]]) -> Iterator[Transcript]:
+    """Turn segments into pieces of a transcript as they come; see `models.capabilities.StreamingTranscriber`.
+
+    White space at the end of a segment waits for the next one, since a transcript ends without any.
+
+    Args:
+        segments: As `transcript_of` takes them, each with the language.
+    """
+    begun, held = False, ""
+    for segment, language in segments:
+        text = held + segment["text"]
+        body = text.rstrip()
+        held = text[len(body) :]
+        if not begun:
+            body, held = body.lstrip(), held if body else ""
+        if body:
+            begun = True
+            yield transcript_of([segment], language).model_copy(update={"text": body})
+
+
+def steering(prompt: str | None, temperature: float | None) -> dict[str, Any]:
+    """Give the decoding options that a caller asks for; see `models.capabilities.SteerableTranscriber`.
+
+    Raises:
+        EngineError: The temperature is not within 0 and 1.
+    """
+    if temperature is not None and not 0 <= temperature <= 1:
+        raise EngineError(f"Whisper does not decode at temperature {temperature:g}.", "Choose one from 0 to 1.")
+    asked = {"initial_prompt": prompt, "temperature": temperature}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _segment(segment: Mapping[str, Any]) -> Segment:

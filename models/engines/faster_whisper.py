@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,15 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from models.audio import SAMPLE_RATE_HZ
 from models.capabilities import check_samples
 from models.engine import Placement, missing_library
 from models.engines._mel_blocks import BLOCK_SAMPLES, log_mel
-from models.engines._whisper import WhisperDecoding, check_language, check_translation, transcript_of
+from models.engines._whisper import (
+    WhisperDecoding,
+    check_language,
+    check_translation,
+    pieces_of,
+    steering,
+    transcript_of,
+)
 from models.errors import EngineError
 from models.types import Record, Transcript
 
 REQUIREMENT = "faster-whisper>=1.2.1,<2"
 TOKENIZER = "tokenizer.json"
+WARM_UP_FRAMES = 100
+"""One second of features."""
+WARM_UP_TOKENS = 8
+"""Tokens at most, with the prompt."""
 
 
 class FasterWhisperDecoding(WhisperDecoding):
@@ -77,6 +91,18 @@ class FasterWhisper:
         self._languages: tuple[str, ...] = tuple(self._model.supported_languages)
         self._options = decoding.model_dump()
 
+    def warm_up(self) -> None:
+        """Encode a second of silence as it is and decode a few tokens; see `models.capabilities.Warmable`.
+
+        `transcribe` would pad it to the 30 s of Whisper's window, which costs as much as a recording.
+        """
+        features = self._model.feature_extractor(np.zeros(SAMPLE_RATE_HZ, np.float32))
+        encoded = self._model.encode(features[:, :WARM_UP_FRAMES])
+        start = self._model.hf_tokenizer.token_to_id("<|startoftranscript|>")
+        self._model.model.generate(
+            encoded, [[start]], beam_size=self._options["beam_size"], max_length=WARM_UP_TOKENS, suppress_blank=False
+        )
+
     def transcribe(self, samples: NDArray[np.float32], *, language: str | None) -> Transcript:
         """Transcribe one recording; see `models.capabilities.Transcriber`."""
         check_samples(samples)
@@ -85,6 +111,21 @@ class FasterWhisper:
             return Transcript(text="", language=language)
         segments, info = self._model.transcribe(samples, language=language, **self._options)
         return transcript_of([asdict(segment) for segment in segments], info.language)
+
+    def transcribe_stream(self, samples: NDArray[np.float32], *, language: str | None) -> Iterator[Transcript]:
+        """Transcribe one recording segment by segment; see `models.capabilities.StreamingTranscriber`."""
+        check_samples(samples)
+        check_language(language, self._languages)
+        if samples.size == 0:
+            return iter(())
+        segments, info = self._model.transcribe(samples, language=language, **self._options)
+        return pieces_of((asdict(segment), info.language) for segment in segments)
+
+    def steered(self, *, prompt: str | None = None, temperature: float | None = None) -> FasterWhisper:
+        """Decode otherwise on the same weights; see `models.capabilities.SteerableTranscriber`."""
+        other = copy(self)
+        other._options = {**self._options, **steering(prompt, temperature)}
+        return other
 
     def translate(self, samples: NDArray[np.float32], *, language: str | None, target: str) -> Transcript:
         """Translate one recording into English; see `models.capabilities.Translator`.

@@ -134,16 +134,25 @@ class LfmAudio(Speaker):
 
     def transcribe(self, samples: NDArray[np.float32], *, language: str | None) -> Transcript:
         """Transcribe one recording; see `models.capabilities.Transcriber`. One call at a time, others wait."""
+        segments = tuple(piece.segments[0] for piece in self.transcribe_stream(samples, language=language))
+        return Transcript(text=" ".join(segment.text for segment in segments), segments=segments, language=LANGUAGE)
+
+    def transcribe_stream(self, samples: NDArray[np.float32], *, language: str | None) -> Iterator[Transcript]:
+        """Transcribe one recording window by window; see `models.capabilities.StreamingTranscriber`."""
         check_samples(samples)
         if language not in (None, LANGUAGE):
             raise EngineError(f"LFM2.5-Audio does not know the language {language!r}.", f"It knows: {LANGUAGE}.")
-        segments = []
-        with self._lock:
-            for start, end in windows(samples, self._decoding.window_s, SAMPLE_RATE_HZ):
-                if text := self._hear(samples[start:end]):
-                    segments.append(Segment(text=text, start_s=start / SAMPLE_RATE_HZ, end_s=end / SAMPLE_RATE_HZ))
-        text = " ".join(segment.text for segment in segments)
-        return Transcript(text=text, segments=tuple(segments), language=LANGUAGE)
+        return self._windows(samples)
+
+    def _windows(self, samples: NDArray[np.float32]) -> Iterator[Transcript]:
+        said = False
+        for start, end in windows(samples, self._decoding.window_s, SAMPLE_RATE_HZ):
+            with self._lock:
+                text = self._hear(samples[start:end])
+            if text:
+                segment = Segment(text=text, start_s=start / SAMPLE_RATE_HZ, end_s=end / SAMPLE_RATE_HZ)
+                yield Transcript(text=f"{' ' if said else ''}{text}", segments=(segment,), language=LANGUAGE)
+                said = True
 
     def _hear(self, window: NDArray[np.float32]) -> str:
         import torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from models.capabilities import check_samples
 from models.engine import Placement, missing_library
 from models.engines._mel_blocks import BLOCK_SAMPLES, FFT_SAMPLES, HOP_SAMPLES, log_mel
-from models.engines._whisper import WhisperDecoding, check_language, check_translation, transcript_of
+from models.engines._whisper import WhisperDecoding, check_language, check_translation, steering, transcript_of
 from models.errors import EngineError
 from models.types import Record, Transcript
 
@@ -87,6 +88,12 @@ class OpenAIWhisper:
             return Transcript(text="", language=language)
         result = self._hear(samples, language=language)
         return transcript_of(result["segments"], result["language"])
+
+    def steered(self, *, prompt: str | None = None, temperature: float | None = None) -> OpenAIWhisper:
+        """Decode otherwise on the same weights; see `models.capabilities.SteerableTranscriber`."""
+        other = copy(self)
+        other._options = {**self._options, **steering(prompt, temperature)}
+        return other
 
     def translate(self, samples: NDArray[np.float32], *, language: str | None, target: str) -> Transcript:
         """Translate one recording into English; see `models.capabilities.Translator`. One call at a time, others wait.

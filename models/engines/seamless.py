@@ -149,6 +149,19 @@ class Seamless:
             raise EngineError("SeamlessM4T cannot detect the language.", "Say which language is spoken.")
         return self._write(samples, language)
 
+    def transcribe_stream(self, samples: NDArray[np.float32], *, language: str | None) -> Iterator[Transcript]:
+        """Transcribe one recording window by window; see `models.capabilities.StreamingTranscriber` and `transcribe`."""
+        if language is None:
+            raise EngineError("SeamlessM4T cannot detect the language.", "Say which language is spoken.")
+        check_samples(samples)
+        code = _code(language, self._writes, "write")
+        pieces = (self._joined([window], language, code) for window in self._windows(samples, code))
+        between = "" if code in UNSPACED else " "
+        return (
+            piece.model_copy(update={"text": f"{between if number else ''}{piece.text}"})
+            for number, piece in enumerate(pieces)
+        )
+
     def translate(self, samples: NDArray[np.float32], *, language: str | None, target: str) -> Transcript:
         """Translate one recording; see `models.capabilities.Translator`. One call at a time, others wait."""
         if language is not None:
@@ -212,16 +225,25 @@ class Seamless:
         return samples
 
     def _write(self, samples: NDArray[np.float32], language: str) -> Transcript:
-        import torch
-
         check_samples(samples)
         code = _code(language, self._writes, "write")
-        written: list[tuple[int, int, _Written]] = []
-        with self._lock, torch.inference_mode():
-            torch.set_num_threads(self._threads)  # of the process, so another engine may have changed it
-            for start, end in windows(samples, self._window_s, SAMPLE_RATE_HZ):
-                if end - start >= SHORTEST and (one := self._write_window(samples[start:end], code)).text:
-                    written.append((start, end, one))
+        return self._joined(list(self._windows(samples, code)), language, code)
+
+    def _windows(self, samples: NDArray[np.float32], code: str) -> Iterator[tuple[int, int, _Written]]:
+        """Write window after window: start and end in samples, and what was written, where it was anything."""
+        import torch
+
+        for start, end in windows(samples, self._window_s, SAMPLE_RATE_HZ):
+            if end - start < SHORTEST:
+                continue
+            with self._lock, torch.inference_mode():
+                torch.set_num_threads(self._threads)  # of the process, so another engine may have changed it
+                one = self._write_window(samples[start:end], code)
+            if one.text:
+                yield start, end, one
+
+    @staticmethod
+    def _joined(written: Sequence[tuple[int, int, _Written]], language: str, code: str) -> Transcript:
         words = [word for _, _, one in written if one.words is not None for word in one.words]
         exact = all(one.words is not None for _, _, one in written)
         return Transcript(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
@@ -26,6 +25,7 @@ from pydantic import Field, model_validator
 from models.audio import SAMPLE_RATE_HZ
 from models.capabilities import check_samples
 from models.engine import Placement
+from models.engines._ctc import Token, Window, collapse, overlapping
 from models.engines._transformers import PACKAGES, import_libraries, load_model, load_part
 from models.engines._whisper import check_language
 from models.errors import EngineError
@@ -61,29 +61,6 @@ class CTCDecoding(Record):
         if self.window_s - 2 * self.context_s < LEAST_WRITTEN_S:
             raise ValueError(f"window_s less twice context_s must leave {LEAST_WRITTEN_S} s")
         return self
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A run of frames that says one token."""
-
-    id: int
-    start: int
-    """First frame."""
-    end: int
-    """The frame after the last."""
-    probability: float
-    """The highest among its frames."""
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A stretch of a recording, and the part of it that is written."""
-
-    samples: slice
-    """Of the recording."""
-    frames: slice
-    """Of the window."""
 
 
 class TransformersCTC:
@@ -149,6 +126,35 @@ class TransformersCTC:
                 parts[at].append((ids[kept], probabilities[kept]))
         return [self._written(part, samples, language) for part, samples in zip(parts, recordings, strict=True)]
 
+    def transcribe_stream(self, samples: Samples, *, language: str | None) -> Iterator[Transcript]:
+        """Transcribe one recording window by window; see `models.capabilities.StreamingTranscriber`.
+
+        The last word of a window waits for the next one, which may go on with it.
+        """
+        check_samples(samples)
+        check_language(language, self._languages)
+        return self._pieces(samples, language or (self._languages[0] if len(self._languages) == 1 else None))
+
+    def _pieces(self, samples: Samples, language: str | None) -> Iterator[Transcript]:
+        parts: list[Frames] = []
+        told, plan = 0, list(self._windows(samples.size))
+        for at, window in enumerate(plan, 1):
+            ((ids, probabilities),) = self._hear([samples[window.samples]])
+            parts.append((ids[window.frames], probabilities[window.frames]))
+            said = self._said(parts, samples.size)
+            new = said[told : len(said) if at == len(plan) else -1]
+            if new:
+                text = (" " if told else "") + " ".join(word.text for word, _ in new)
+                told += len(new)
+                yield Transcript(text=text, segments=(self._segment(new),), language=language)
+
+    def _said(self, parts: Sequence[Frames], size: int) -> list[tuple[Word, list[Token]]]:
+        """Read the words of frames that follow one another; those without text are left out."""
+        ids, probabilities = (np.concatenate(some) for some in zip(*parts, strict=True))
+        tokens = collapse(ids, probabilities, self._tokenizer.pad_token_id)
+        words = ((self._word(group, size), group) for group in self._groups(tokens))
+        return [(word, group) for word, group in words if word.text]
+
     def _windows(self, size: int) -> Iterator[Window]:
         step, decoding = self._samples_per_frame, self._decoding
         length, context = (round(s * SAMPLE_RATE_HZ / step) for s in (decoding.window_s, decoding.context_s))
@@ -196,10 +202,7 @@ class TransformersCTC:
     def _written(self, parts: Sequence[Frames], samples: Samples, language: str | None) -> Transcript:
         if not parts:
             return Transcript(text="", language=language)
-        ids, probabilities = (np.concatenate(some) for some in zip(*parts, strict=True))
-        tokens = collapse(ids, probabilities, self._tokenizer.pad_token_id)
-        words = [(self._word(group, samples.size), group) for group in self._groups(tokens)]
-        said = [(word, group) for word, group in words if word.text]
+        said = self._said(parts, samples.size)
         pauses = [at for at, (one, other) in enumerate(pairwise(said), 1) if self._pause(one[0], other[0])]
         segments = [self._segment(said[start:end]) for start, end in pairwise([0, *pauses, len(said)]) if start < end]
         chances = [word.probability for word, _ in said if word.probability is not None]
@@ -246,40 +249,3 @@ class TransformersCTC:
             words=words,
             avg_logprob=sum(logs) / len(logs),
         )
-
-
-def overlapping(size: int, step: int, length: int, context: int) -> Iterator[Window]:
-    """Cut a recording into windows whose written parts join without gap or overlap.
-
-    Args:
-        size: Samples of the recording.
-        step: Samples of a frame.
-        length: Frames of a window.
-        context: Frames at either end of a window that its neighbour writes; the recording's own ends have no neighbour.
-    """
-    start = 0
-    while size > 0:
-        last = (start + length) * step >= size
-        heard = slice(start * step, min((start + length) * step, size))
-        yield Window(heard, slice(context if start else 0, None if last else length - context))
-        if last:
-            return
-        start += length - 2 * context
-
-
-def collapse(ids: NDArray[np.int64], probabilities: NDArray[np.float32], blank: int) -> list[Token]:
-    """Merge repeats and drop blanks.
-
-    Args:
-        ids: The likeliest token of each frame, shape (n,).
-        probabilities: Their probabilities, shape (n,).
-        blank: Id of the blank.
-    """
-    if ids.size == 0:
-        return []
-    edges = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), ids.size]
-    return [
-        Token(int(ids[start]), start, end, min(float(probabilities[start:end].max()), 1.0))
-        for start, end in pairwise(edges)
-        if ids[start] != blank
-    ]

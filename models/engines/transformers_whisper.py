@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -26,7 +26,7 @@ from models.capabilities import check_samples
 from models.engine import Placement
 from models.engines._timestamps import split_at_timestamps
 from models.engines._transformers import PACKAGES, import_libraries, load_model, load_part
-from models.engines._whisper import check_language, check_translation, transcript_of
+from models.engines._whisper import check_language, check_translation, pieces_of, transcript_of
 from models.errors import EngineError
 from models.types import Record, Transcript
 
@@ -133,6 +133,18 @@ class TransformersWhisper:
         heard = self._hear(recordings, language, "transcribe")
         return [transcript_of(one.segments, one.language) for one in heard]
 
+    def transcribe_stream(self, samples: Samples, *, language: str | None) -> Iterator[Transcript]:
+        """Transcribe one recording window by window; see `models.capabilities.StreamingTranscriber`."""
+        check_samples(samples)
+        check_language(language, self._language_ids if self._multilingual else ("en",))
+        return pieces_of(self._segments_of(_Recording(samples, language if self._multilingual else "en")))
+
+    def _segments_of(self, one: _Recording) -> Iterator[tuple[dict[str, Any], str | None]]:
+        while one.at < one.samples.size:
+            told = len(one.segments)
+            self._hear_windows([one], "transcribe")
+            yield from ((segment, one.language) for segment in one.segments[told:])
+
     def translate(self, samples: Samples, *, language: str | None, target: str) -> Transcript:
         """Translate one recording into English; see `models.capabilities.Translator`.
 
@@ -147,18 +159,22 @@ class TransformersWhisper:
         return transcript_of(heard.segments, target)
 
     def _hear(self, recordings: Sequence[Samples], language: str | None, task: str) -> list[_Recording]:
-        import torch
-
         for samples in recordings:
             check_samples(samples)
         heard = [_Recording(samples, language if self._multilingual else "en") for samples in recordings]
+        while pending := [one for one in heard if one.at < one.samples.size]:
+            self._hear_windows(pending, task)
+        return heard
+
+    def _hear_windows(self, pending: list[_Recording], task: str) -> None:
+        """Hear the next window of each recording. Calls take turns window by window."""
+        import torch
+
         with self._lock, torch.inference_mode():
             torch.set_num_threads(self._threads)  # of the process, so another engine may have changed it
-            while pending := [one for one in heard if one.at < one.samples.size]:
-                cut = [one.samples[one.at : one.at + self._features.n_samples] for one in pending]
-                for one, samples, window in zip(pending, cut, self._write(cut, pending, task), strict=True):
-                    self._add(window, samples.size / SAMPLE_RATE_HZ, one)
-        return heard
+            cut = [one.samples[one.at : one.at + self._features.n_samples] for one in pending]
+            for one, samples, window in zip(pending, cut, self._write(cut, pending, task), strict=True):
+                self._add(window, samples.size / SAMPLE_RATE_HZ, one)
 
     def _write(self, cut: list[Samples], pending: list[_Recording], task: str) -> list[_Window]:
         """Let the model write about one window of each recording; detect the languages that are not known yet."""

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pipelines.gate.absolute import judge_absolute, judge_gap
 from pipelines.gate.difference import compare_slice, judge_difference
 from pipelines.gate.evidence import Evidence, slice_mask, slice_names
+from pipelines.gate.loss import judge_losses
 from pipelines.gate.ratio import judge_ratio
-from pipelines.policy import AbsoluteRule, GapRule, Policy, RatioRule, Rule
+from pipelines.policy import AbsoluteRule, GapRule, LossRule, Policy, RatioRule, Rule
 from pipelines.stats.multiplicity import holm
 from pipelines.types import GateDecision, RuleResult, Verdict
 
@@ -42,6 +43,8 @@ def apply_rule(rule: Rule, policy: Policy, evidence: Evidence) -> list[RuleResul
         return [judge_ratio(rule, policy, evidence)]
     if isinstance(rule, GapRule):
         return [judge_gap(rule, policy, evidence.candidate)]
+    if isinstance(rule, LossRule):
+        return judge_losses(rule, policy, evidence.candidate)
     if isinstance(rule, AbsoluteRule):
         return [judge_absolute(rule, name, policy, evidence.candidate) for name in slice_names(rule, evidence.candidate)]
     names = slice_names(rule, evidence.paired_candidate)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from pipelines.metrics import Metric
+from pipelines.numerals import significant
 from pipelines.policy import Rule
 from pipelines.types import RuleResult, Verdict
 
@@ -54,7 +55,7 @@ def finite(value: float | None) -> float | None:
 
 def show(metric: Metric, value: float) -> str:
     """Write a value: ratios as percent, the rest with its unit."""
-    return f"{100 * value:.1f}%" if metric.unit == "ratio" else f"{value:.3g} {metric.unit}"
+    return f"{100 * value:.1f}%" if metric.unit == "ratio" else f"{significant(value)} {metric.unit}"
 
 
 def show_interval(metric: Metric, value: float, low: float, high: float) -> str:
@@ -64,11 +65,12 @@ def show_interval(metric: Metric, value: float, low: float, high: float) -> str:
 
 def show_points(metric: Metric, value: float) -> str:
     """Write a size of a difference: percentage points for ratios."""
-    return f"{100 * value:.3g} points" if metric.unit == "ratio" else f"{value:.3g} {metric.unit}"
+    return f"{significant(100 * value)} points" if metric.unit == "ratio" else f"{significant(value)} {metric.unit}"
 
 
 def show_delta(metric: Metric, value: float, low: float, high: float) -> str:
     """Write a difference with its interval."""
     if metric.unit == "ratio":
         return f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] points"
-    return f"{value:+.3g} [{low:+.3g}, {high:+.3g}] {metric.unit}"
+    told, down, up = (significant(number, signed=True) for number in (value, low, high))
+    return f"{told} [{down}, {up}] {metric.unit}"

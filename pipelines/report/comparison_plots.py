@@ -178,8 +178,12 @@ def _draw_differences(axes: Axes, palette: Palette, differences: Sequence[int], 
 
 
 def plot_differences(pairs: Sequence[ScorePair], words: Words = RECORDINGS) -> Plot | None:
-    """Draw the errors that the candidate makes more or fewer, item by item; None where none differ."""
-    differences = sorted((pair.errors_delta for pair in pairs if pair.errors_delta), reverse=True)
+    """Draw the errors that the candidate makes more or fewer, item by item; None where none differ.
+
+    Items without speech are left out, as of the word error rate: hundreds of words invented in one would hide the rest.
+    """
+    spoken = [pair for pair in pairs if pair.candidate.is_speech]
+    differences = sorted((pair.errors_delta for pair in spoken if pair.errors_delta), reverse=True)
     if not differences:
         return None
     more, fewer = sum(d for d in differences if d > 0), -sum(d for d in differences if d < 0)
@@ -191,7 +195,7 @@ def plot_differences(pairs: Sequence[ScorePair], words: Words = RECORDINGS) -> P
             f"{more} more in total where worse, {fewer} fewer in total where better."
         ),
         caption=(
-            f"{count_text(len(differences), words.item)} of {len(pairs)} differ. Hatched, upwards: "
+            f"{count_text(len(differences), words.item)} of {len(spoken)} with words differ. Hatched, upwards: "
             f"{count_text(more, 'error')} more. Plain, downwards: {count_text(fewer, 'error')} fewer."
         ),
         height_in=3.3,

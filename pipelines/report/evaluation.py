@@ -22,7 +22,7 @@ from pipelines.report.formatting import (
 from pipelines.report.page import Fact, render, selection_text, settings_rows
 from pipelines.report.selection import headline_metrics, invented_words, worst_recordings
 from pipelines.report.side import Prompted, Side
-from pipelines.report.tables import level_text, metric_rows, slice_columns, slice_table
+from pipelines.report.tables import level_text, loss_rows, metric_rows, slice_columns, slice_table
 from pipelines.scores import UtteranceScore
 from pipelines.types import Evaluation, Suspect
 
@@ -153,6 +153,7 @@ def render_evaluation(
             "selection": selection_text(evaluation),
             "metric_rows": metric_rows(evaluation),
             "slices": slice_table(evaluation, main_columns),
+            "losses": loss_rows(evaluation),
             "level": level_text(evaluation),
             "more_slices": slice_table(evaluation, more_columns),
             "plots": plots,

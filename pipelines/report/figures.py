@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from models.collector import collector_paused
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -118,8 +120,9 @@ class Plot:
 def _draw(plot: Plot) -> str:
     """Draw as matplotlib's own SVG, in the placeholder colours."""
     # A Figure without pyplot has no global state to leak, and picks Agg or SVG by the format alone.
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+    with collector_paused():
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
 
     palette = _PLACEHOLDERS
     colours = {
@@ -139,6 +142,11 @@ def _draw(plot: Plot) -> str:
         axes.set_facecolor("none")
         axes.tick_params(length=2.5, width=0.6)
         plot.draw(axes, palette)
+        # Laid out once, here: `savefig` would draw a figure that has a layout engine twice.
+        engine = figure.get_layout_engine()
+        assert engine is not None
+        engine.execute(figure)
+        figure.set_layout_engine("none")
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return buffer.getvalue()

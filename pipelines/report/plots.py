@@ -42,7 +42,7 @@ def _draw_forest(
     if overall.value is not None:
         axes.axvline(overall.value, color=palette.muted, linewidth=0.8, linestyle=(0, (3, 2)))
     top = max(value for value, _, _ in points.values())
-    reach = max([high for _, _, high in points.values() if high is not None], default=top)
+    reach = max([top, *(high for _, _, high in points.values() if high is not None)])
     # A slice of a few words has an interval of hundreds of percent, which would squeeze all others into a line.
     axes.set_xlim(0, 1.04 * min(reach, max(1.5 * top, overall.value or 0.0)) or 0.01)
     if overall.unit == "ratio":

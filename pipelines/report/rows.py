@@ -97,4 +97,5 @@ def draw_intervals(
         if low is not None and high is not None:
             axes.plot([low, high], [y, y], color=palette.accent, linewidth=1.4, solid_capstyle="round")
         face = palette.accent if known else "none"
-        axes.plot([value], [y], "o", markersize=4, color=palette.accent, markerfacecolor=face)
+        # A point at the edge, such as no errors at all, is drawn whole; the axis spans all values.
+        axes.plot([value], [y], "o", markersize=4, color=palette.accent, markerfacecolor=face, clip_on=False, zorder=3)

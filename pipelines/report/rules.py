@@ -15,7 +15,7 @@ SEVERITY: dict[Verdict, int] = {"fail": 0, "inconclusive": 1, "pass": 2}
 TWO_SIDED = ("non_inferiority", "superiority", "ratio")
 """Kinds of rule that look at both models."""
 
-KINDS = ("absolute", "gap", *TWO_SIDED)
+KINDS = ("absolute", "gap", "loss", *TWO_SIDED)
 """Kinds of rule that judge a metric; any other is a condition of the comparison itself."""
 
 
@@ -38,6 +38,8 @@ class RuleRow:
     limit: str
     n: int
     reason: str
+    judges_numbers: bool = True
+    """False for a condition of the comparison itself, which has only a reason."""
 
 
 def why(comparison: Comparison, words: Words) -> str:
@@ -77,6 +79,7 @@ def _condition_row(rule: RuleResult) -> RuleRow:
         limit=ABSENT,
         n=rule.n,
         reason=rule.reason,
+        judges_numbers=False,
     )
 
 

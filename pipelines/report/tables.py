@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipelines.report.formatting import direction_text, interval_text, metric_label, short_label, value_text
+from pipelines.report.formatting import delta_text, direction_text, interval_text, metric_label, short_label, value_text
 from pipelines.report.selection import headline_metric
 from pipelines.types import Evaluation, MetricResult
 
@@ -52,6 +52,20 @@ class MetricRow:
     direction: str
     metric: MetricResult
     cell: Cell
+
+
+@dataclass(frozen=True, slots=True)
+class LossRow:
+    """One metric of one degraded variant, beside the same recordings as they were."""
+
+    variant: str
+    label: str
+    original: str
+    degraded: str
+    cell: Cell
+    n: int
+    blocks: int
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +117,28 @@ def metric_rows(evaluation: Evaluation) -> tuple[MetricRow, ...]:
             metric_cell(name, evaluation.metrics[name], "Value"),
         )
         for name in in_reading_order(evaluation.metrics)
+    )
+
+
+def loss_rows(evaluation: Evaluation) -> tuple[LossRow, ...]:
+    """List what the model loses on each degraded variant; nothing where none was evaluated beside its corpus."""
+    return tuple(
+        LossRow(
+            loss.variant,
+            metric_label(loss.metric),
+            value_text(loss.metric, loss.unit, loss.original),
+            value_text(loss.metric, loss.unit, loss.degraded),
+            Cell(
+                "Difference",
+                delta_text(loss.metric, loss.unit, loss.delta),
+                interval_text(loss.metric, loss.unit, loss.ci_low, loss.ci_high),
+                loss.delta,
+            ),
+            loss.n,
+            loss.blocks,
+            loss.note or "",
+        )
+        for loss in evaluation.losses
     )
 
 

@@ -230,7 +230,8 @@ def describe_blocks(blocks: int, block_word: str = "speaker") -> str:
     if blocks == 1:
         return f"1 {block_word}: how {block_word}s differ cannot be seen, so there is no interval"
     if blocks < MIN_BLOCKS:
-        return f"{blocks} {block_word}s: too few to resample, widened by Student's t with {blocks - 1} degrees of freedom"
+        freedom = "1 degree" if blocks == 2 else f"{blocks - 1} degrees"
+        return f"{blocks} {block_word}s: too few to resample, widened by Student's t with {freedom} of freedom"
     if blocks < FEW_BLOCKS:
         return f"{blocks} {block_word}s: few, so the interval may cover less than its level says"
     return ""

@@ -17,6 +17,7 @@ from models.audio import file_sha256
 from models.card import SHIPPED_CARDS
 
 RECORDINGS = 59
+VARIANTS = ("noise-10db", "telephone")
 MODELS = ("faster-whisper-tiny.en", "faster-whisper-tiny.en-float32")
 IDS = ("digits-theo-0", "digits-jackson-0", "cv-22058267", "nonspeech-silence")
 CHANGED = "cv-22058267"
@@ -141,6 +142,7 @@ def project(
     root = tmp_path_factory.mktemp("stages")
     scratch = tmp_path_factory.mktemp("scratch")
     stages = yaml.safe_load((repository / "dvc.yaml").read_text())["stages"]
+    stages = {name: stage.get("do", stage) for name, stage in stages.items()}
     shutil.copyfile(repository / "dvc.yaml", root / "dvc.yaml")
     shutil.copytree(SHIPPED_CARDS, root / "models" / "cards")
     code = {path for stage in stages.values() for path in stage["deps"] if path.startswith(("pipelines/", "models/"))}
@@ -149,15 +151,17 @@ def project(
     params = yaml.safe_load((repository / "params.yaml").read_text())
     params |= {"evaluate": {"models": list(MODELS)}, "compare": {"candidate": MODELS[0], "baseline": MODELS[1]}}
     params["gate"]["resamples"] = 200
+    params["degrade"]["variants"] = {name: params["degrade"]["variants"][name] for name in VARIANTS}
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     corpus = root / "data" / "starter"
     (corpus / "audio").mkdir(parents=True)
     shutil.copyfile(starter / "corpus.yaml", corpus / "corpus.yaml")
+    shutil.copytree(starter.parent / "degrade", root / "data" / "degrade")
     known = {row["id"]: row for row in map(json.loads, (starter / "manifest.jsonl").read_text().splitlines())}
     for name in IDS:
         shutil.copyfile(starter / known[name]["audio_filepath"], corpus / known[name]["audio_filepath"])
     write_manifest(corpus, [known[name] for name in IDS])
-    (root / ".gitignore").write_text("/.modellab\n/dvc_plots\n__pycache__/\n")
+    (root / ".gitignore").write_text("/.modellab\n/results/corpora/\n/dvc_plots\n__pycache__/\n")
     (root / ".modellab").mkdir()
     (root / ".modellab" / "weights").symlink_to(shared_weights)
     project = Checkout(root, scratch, PREFECT_API_URL=prefect_server, MODELLAB_WORKERS="1")
@@ -194,10 +198,15 @@ def test_repro_runs_the_stages_through_the_command_line(project: Checkout, repro
     assert f"> modellab compare {MODELS[0]} --against {MODELS[1]}" in reproduced
     results = project.root / "results"
     written = sorted(
-        str(path.relative_to(results)) for path in results.rglob("*") if path.is_file() and path.name != ".gitignore"
+        str(path.relative_to(results))
+        for path in results.rglob("*")
+        if path.is_file() and path.name != ".gitignore" and "corpora" not in path.parts
     )
     evaluated = [f"evaluate/{model}/{name}" for model in MODELS for name in ("metrics.json", "slices.csv")]
     assert written == sorted([*evaluated, "compare/decision.json"])
+    assert {path.parent.name for path in (results / "corpora").glob("*/manifest.jsonl")} == {
+        f"starter-{variant}" for variant in VARIANTS
+    }
     decision = json.loads((results / "compare" / "decision.json").read_text())
     assert decision["verdict"] == "inconclusive", "four recordings decide nothing, and the stage still succeeds"
     assert project.run("git", "status", "--porcelain") == "", "results and dvc.lock are all there is to commit"
@@ -207,7 +216,18 @@ def test_repro_runs_the_stages_through_the_command_line(project: Checkout, repro
 def test_a_second_repro_runs_nothing(project: Checkout, reproduced: str) -> None:
     told = project.run("dvc", "repro")
     assert "Data and pipelines are up to date" in told and "Running stage" not in told
-    assert told.count("didn't change, skipping") >= len(MODELS) + 1
+    assert told.count("didn't change, skipping") >= len(MODELS) + len(VARIANTS) + 1
+
+
+@pytest.mark.real
+def test_a_lost_variant_is_made_again_to_the_byte(project: Checkout, reproduced: str) -> None:
+    """Their bytes are in no cache and on no remote; dvc.lock has their digest."""
+    lost = project.root / "results" / "corpora" / f"starter-{VARIANTS[0]}"
+    lock = (project.root / "dvc.lock").read_text()
+    shutil.rmtree(lost)
+    project.run("dvc", "repro", f"degrade@{VARIANTS[0]}")
+    assert (lost / "manifest.jsonl").is_file()
+    assert (project.root / "dvc.lock").read_text() == lock
 
 
 @pytest.mark.real
@@ -250,3 +270,19 @@ def test_metrics_diff_shows_what_another_reference_changes(project: Checkout, re
         (run for run in runs if run["model"] == MODELS[0]), key=lambda run: (run["created_at"], run["timings"]["reused"])
     )
     assert newest["timings"]["inferred"] == 0, "a text changes no audio: nothing is inferred again"
+
+
+@pytest.mark.real
+def test_the_data_as_it_was_can_be_evaluated_still(project: Checkout, reproduced: str) -> None:
+    """After the change above: HEAD has the data before it."""
+    was = json.loads(project.run("git", "show", f"HEAD:results/evaluate/{MODELS[0]}/metrics.json"))
+    pointer = (project.root / "data.dvc").read_text()
+    arguments = ("modellab", "evaluate", MODELS[0], "--corpus", "starter", "--data-rev", "HEAD", "--json")
+    evaluation = project.json(*arguments)
+    assert evaluation["data_version"] == was["data_version"] != yaml.safe_load(pointer)["outs"][0]["md5"]
+    assert evaluation["metrics"]["wer"]["value"] == was["metrics"]["wer"]["value"]
+    assert evaluation["timings"]["inferred"] == 0
+    assert evaluation["environment"]["data_revision"] == project.run("git", "rev-parse", "HEAD").strip()
+    assert (project.root / "data.dvc").read_text() == pointer
+    refused = project.run("modellab", "evaluate", MODELS[0], "--data-rev", "nowhere", code=2)
+    assert "There is no revision 'nowhere'" in refused

@@ -289,3 +289,21 @@ def test_a_digest_is_of_all_bytes(tmp_path: Path) -> None:
     content = np.random.default_rng(1).bytes((1 << 20) + 7)
     path.write_bytes(content)
     assert file_sha256(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_a_flac_of_unknown_length_is_refused_in_words(tmp_path: Path) -> None:
+    path = write(tmp_path / "piped.flac", np.random.default_rng(1).uniform(-0.3, 0.3, 48_000), 16_000, "FLAC/PCM_16")
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # the number of samples, 36 bits: 0 is "not known"
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=r"piped\.flac declares no length"):
+        decode(path)
+
+
+def test_channels_and_rate_do_not_change_what_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(1).uniform(-0.3, 0.3, (48_000, 6))
+    path = write(tmp_path / "six.wav", noise, 48_000)
+    whole = decode(path).samples
+    monkeypatch.setattr("models.audio.BLOCK_VALUES", 6 * 1000)
+    assert np.array_equal(decode(path).samples, whole)

@@ -301,3 +301,25 @@ def test_openai_whisper_encodes_a_window_once_for_decoding_and_alignment(engine:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@pytest.mark.real
+def test_faster_whisper_warms_up_on_a_second_of_features_and_hears_the_same_afterwards(
+    engine: Engines, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `transcribe` encodes are the 30 s of Whisper's window, whose cost the warm-up is there to avoid."""
+    warmed = engine("faster-whisper-tiny.en")
+    assert isinstance(warmed, FasterWhisper)
+    samples = clip("harvard-spk1-snt1.wav")
+    before = warmed.transcribe(samples, language="en")
+    encode, widths = warmed._model.encode, []
+
+    def noting(features: NDArray[np.float32]) -> Any:
+        widths.append(features.shape[-1])
+        return encode(features)
+
+    monkeypatch.setattr(warmed._model, "encode", noting)
+    warmed.warm_up()
+    assert widths == [100]
+    assert warmed.transcribe(samples, language="en") == before
+    assert set(widths[1:]) == {3000}

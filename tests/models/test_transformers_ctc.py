@@ -18,7 +18,8 @@ from safetensors.numpy import load_file, save_file
 
 from models.card import ModelCard
 from models.engine import Placement, build_engine, decoding_of
-from models.engines.transformers_ctc import CTCDecoding, TransformersCTC, collapse, overlapping
+from models.engines._ctc import collapse, overlapping
+from models.engines.transformers_ctc import CTCDecoding, TransformersCTC
 from models.errors import CardError, EngineError
 from tests.models.ctc_checkpoints import overfitted_wav2vec2, random_parakeet, random_wav2vec2
 

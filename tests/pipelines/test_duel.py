@@ -139,8 +139,20 @@ def duel(root: Path, seen: list[tuple[int, int]]) -> Duel:
     return run_duel(*specs(root, RATIOS), entries, "machine", root / "duels" / "one.json", lambda *at: seen.append(at))
 
 
-def test_every_recording_is_given_to_both_before_the_next(duel: Duel, root: Path) -> None:
+def timed_calls(root: Path) -> list[dict[str, str]]:
+    """What the toys noted, without the whole recording that each hears before anything is timed."""
+    return notes(root, "call")[2:]
+
+
+def test_both_hear_a_whole_recording_before_anything_is_timed(duel: Duel, root: Path) -> None:
     calls = notes(root, "call")
+    assert [call["name"] for call in calls[:2]] == ["candidate", "baseline"]
+    assert {call["length"] for call in calls[:2]} == {"10"}
+    assert len(calls) == 2 * (len(duel.timings) + 1)
+
+
+def test_every_recording_is_given_to_both_before_the_next(duel: Duel, root: Path) -> None:
+    calls = timed_calls(root)
     lengths = [str(10 * (i + 1)) for i in range(len(RATIOS))] * DUEL_ROUNDS
     assert [call["length"] for call in calls[::2]] == [call["length"] for call in calls[1::2]] == lengths
     assert all(
@@ -150,7 +162,7 @@ def test_every_recording_is_given_to_both_before_the_next(duel: Duel, root: Path
 
 def test_who_goes_first_alternates_between_recordings_and_between_rounds(duel: Duel, root: Path) -> None:
     """So that of an even number of recordings, each has had both models first."""
-    first = [call["name"] for call in notes(root, "call")[::2]]
+    first = [call["name"] for call in timed_calls(root)[::2]]
     assert len(RATIOS) % 2 == 0
     assert first == ["candidate", "baseline"] * (len(RATIOS) // 2) + ["baseline", "candidate"] * (len(RATIOS) // 2)
 
@@ -172,11 +184,11 @@ def test_each_side_has_its_own_times(duel: Duel) -> None:
     assert min(*duel.load_s, *duel.peak_mib) > 0
 
 
-def test_the_true_ratio_lies_in_the_interval(duel: Duel) -> None:
+def test_the_duel_gives_the_ratio_of_its_timings(duel: Duel) -> None:
+    """Of what was measured; how often the interval holds the true ratio is simulated in test_speed.py."""
     found = speed_ratio(duel, "rtf", level=0.95, resamples=1000, seed=1)
-    true = sum(RATIOS) / len(RATIOS)
-    assert found.low < true < found.high, found
-    assert found.low > 1, "three times as slow is plainly slower"
+    measured = sum(timed.candidate_s for timed in duel.timings) / sum(timed.baseline_s for timed in duel.timings)
+    assert found.low <= measured <= found.high and found.ratio == pytest.approx(measured)
     assert found.n == len(RATIOS), "recordings, not rounds"
 
 

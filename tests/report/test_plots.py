@@ -2,11 +2,12 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.figure import Figure
 
-from pipelines.report.comparison_plots import comparison_plots, paired_deltas
-from pipelines.report.figures import Plot
+from pipelines.report.comparison_plots import comparison_plots, paired_deltas, plot_differences
+from pipelines.report.figures import _PLACEHOLDERS, Plot
 from pipelines.report.plots import evaluation_plots, plot_rate_against, plot_slices, plot_speed
-from pipelines.report.selection import slice_groups
+from pipelines.report.selection import paired, slice_groups
 from tests.report.factory import make_comparison, make_evaluation, make_metric, make_rule, make_score, make_scores
 from tests.report.html_page import Page
 
@@ -108,3 +109,25 @@ def test_deltas_take_intervals_from_rules_and_points_from_evaluations() -> None:
     assert theirs is not None
     assert deltas["domain=read"] == (pytest.approx(ours - theirs), None, None)
     assert "domain=nonspeech" not in deltas
+
+
+def test_a_value_beyond_every_interval_is_inside_the_axis() -> None:
+    """A slice of one speaker has a point and no interval; the axis reaches as far as the widest interval, or that point."""
+    evaluation = make_evaluation(SCORES)
+    slices = {
+        "speaker=far": {"wer": make_metric(1.0, ci_low=None, ci_high=None)},
+        "speaker=near": {"wer": make_metric(0.1, ci_low=0.05, ci_high=0.2)},
+    }
+    plot = plot_slices(evaluation.model_copy(update={"slices": slices}))
+    assert plot is not None
+    axes = Figure().add_subplot()
+    plot.draw(axes, _PLACEHOLDERS)
+    assert axes.get_xlim()[1] > 1.0
+
+
+def test_words_invented_without_speech_do_not_hide_the_errors_in_speech() -> None:
+    noise = make_score("noise", "", " ".join(["you"] * 150))
+    quiet = make_score("noise", "", "")
+    pairs = [*paired(SCORES, BASELINE), *paired([quiet], [noise])]
+    told = plot_differences(pairs)
+    assert told is not None and told.caption == plot_differences(paired(SCORES, BASELINE)).caption  # type: ignore[union-attr]

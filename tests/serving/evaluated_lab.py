@@ -1,10 +1,14 @@
-"""A lab whose models were evaluated: real engines on a few recordings and prompts, written as an evaluation writes them."""
+"""A lab whose models were evaluated: real engines on a few recordings and prompts, written as an evaluation writes them.
+
+And the package of its recogniser, which several tests share.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,13 +19,57 @@ from models.card import read_cards
 from models.engine import build_engine, placement_of
 from models.fingerprint import model_fingerprint
 from models.weights import fetch
+from pipelines.confidence import map_path
 from pipelines.lab import Lab, Layout
 from pipelines.speech_store import SpeechStore, SpeechTiming, Synthesis, keep_audio, text_sha256
 from pipelines.store import PredictionStore
 from pipelines.types import Evaluation, EvaluationFingerprint, Prediction, Timing, Timings
+from serving.package import Packaged, package
+from serving.parity import Sample
+from serving.samples import parity_samples
+from serving.store import Bento, Store
+from tests.report.factory import make_comparison
 
 RECOGNISER, VOICE = "faster-whisper-tiny.en", "hibari"
 PROMPTS = {"short": "The kettle is on.", "long": "It rained all night. In the morning, the river was up to the third step."}
+
+
+CALIBRATION_MAP = {"x": [0.1, 0.9], "y": [0.2, 0.8], "n": 100, "fitted_on": "ab"}
+
+
+def quiet(line: str) -> None:
+    """Listen to nothing."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A lab and the package of its recogniser."""
+
+    lab: Lab
+    store: Store
+    packaged: Packaged
+    bento: Bento
+    samples: list[Sample]
+
+
+def ship_recogniser(root: Path, weights: Path, starter: Path, ids: Sequence[str]) -> Shipped:
+    """Evaluate the recogniser, pass it, and package it."""
+    lab = make_lab(root, weights)
+    fingerprint = evaluate_recogniser(lab, starter, ids)
+    comparison = make_comparison("pass").model_copy(
+        update={"evaluations": {"candidate": f"run-{RECOGNISER}", "baseline": "x"}, "run_id": "run-c"}
+    )
+    for name, content in {
+        lab.home.comparisons / "run-c" / "comparison.json": comparison.model_dump_json(),
+        map_path(lab.home, fingerprint): json.dumps(CALIBRATION_MAP),
+    }.items():
+        name.parent.mkdir(parents=True)
+        name.write_text(content)
+    store = Store(lab.home.root / "bentoml")
+    packaged = package(lab, store, RECOGNISER, quiet)
+    assert packaged.parity.passed, packaged.parity
+    samples = parity_samples(lab, RECOGNISER, fingerprint, "asr")
+    return Shipped(lab, store, packaged, store.get(packaged.tag), samples)
 
 
 def make_lab(root: Path, weights: Path) -> Lab:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -32,12 +33,17 @@ class Running:
 
     url: str
     app: Any
+    loop: Callable[[], asyncio.AbstractEventLoop]
 
     def openai(self, key: str = "unused") -> OpenAI:
         return OpenAI(api_key=key, base_url=f"{self.url}/v1", max_retries=0, timeout=TIMEOUT_S)
 
     def http(self, **options: Any) -> httpx2.Client:
         return httpx2.Client(base_url=self.url, timeout=TIMEOUT_S, **options)
+
+    def loop_call(self, call: Callable[[Any], None]) -> None:
+        """Call with the service's draining, in its event loop."""
+        self.loop().call_soon_threadsafe(call, self.app.state.service.draining)
 
     def queue(self) -> dict[str, int]:
         with self.http() as client:
@@ -48,12 +54,18 @@ class Running:
 def serving(held: Mapping[str, ServedModel], settings: ServiceSettings | None = None) -> Iterator[Running]:
     app = create_app(held, settings or ServiceSettings())
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", access_log=False))
-    thread = threading.Thread(target=server.run, daemon=True)
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
+        await server.serve()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
     wait_until(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Running(f"http://127.0.0.1:{port}", app)
+        yield Running(f"http://127.0.0.1:{port}", app, lambda: loops[0])
     finally:
         server.should_exit = True
         thread.join(TIMEOUT_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -9,79 +10,42 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import httpx2
 import numpy as np
 import pytest
+import soundfile
+from numpy.typing import NDArray
 from openai import OpenAI
 from packaging.utils import canonicalize_name
 
+from models.audio import decode
 from models.errors import StateError
 from models.fingerprint import model_fingerprint
-from pipelines.confidence import map_path
-from pipelines.lab import Lab
-from serving.bundle import BUNDLE, DECISION, WEIGHTS, read_bundle, read_calibration
-from serving.package import Packaged, find_packaged, package
-from serving.parity import Sample, check_parity, difference_db
+from serving.bundle import BUNDLE, DECISION, PARITY, WEIGHTS, read_bundle, read_calibration
+from serving.package import find_packaged, package, warnings_of
+from serving.parity import HeardSample, SpokenSample, check_parity, compare_audio, difference_db
 from serving.requirements import pinned
 from serving.run import free_port, running
-from serving.samples import parity_samples
+from serving.ship import ask_once, ship
 from serving.store import Bento, Store
-from tests.report.factory import make_comparison
-from tests.serving.evaluated_lab import PROMPTS, RECOGNISER, VOICE, evaluate_recogniser, evaluate_voice, make_lab
+from tests.conftest import REPOSITORY
+from tests.serving.evaluated_lab import (
+    PROMPTS,
+    RECOGNISER,
+    VOICE,
+    Shipped,
+    evaluate_recogniser,
+    evaluate_voice,
+    make_lab,
+    quiet,
+)
 from tests.test_imports import imports_of
 
 pytestmark = pytest.mark.real
-
-CALIBRATION_MAP = {"x": [0.1, 0.9], "y": [0.2, 0.8], "n": 100, "fitted_on": "ab"}
-
-
-def quiet(line: str) -> None:
-    """Listen to nothing."""
-
-
-@dataclass(frozen=True)
-class Shipped:
-    """What the tests share: a lab and the package of its recogniser."""
-
-    lab: Lab
-    store: Store
-    packaged: Packaged
-    bento: Bento
-    samples: list[Sample]
-
-
-@pytest.fixture(scope="module")
-def ids(starter: Path) -> tuple[str, ...]:
-    rows = [json.loads(line) for line in (starter / "manifest.jsonl").read_text().splitlines()]
-    short = sorted((row for row in rows if row["text"]), key=lambda row: row["duration"])
-    return tuple(row["id"] for row in short[5:8])
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory, starter: Path, shared_weights: Path, ids: tuple[str, ...]) -> Shipped:
-    # Below a folder with a dot, as the default home is: BentoML refuses to read its build options there.
-    lab = make_lab(tmp_path_factory.mktemp("lab") / ".hidden", shared_weights)
-    fingerprint = evaluate_recogniser(lab, starter, ids)
-    comparison = make_comparison("pass").model_copy(
-        update={"evaluations": {"candidate": f"run-{RECOGNISER}", "baseline": "x"}}
-    )
-    for name, content in {
-        lab.home.comparisons / "run-c" / "comparison.json": comparison.model_copy(
-            update={"run_id": "run-c"}
-        ).model_dump_json(),
-        map_path(lab.home, fingerprint): json.dumps(CALIBRATION_MAP),
-    }.items():
-        name.parent.mkdir(parents=True)
-        name.write_text(content)
-    store = Store(lab.home.root / "bentoml")
-    packaged = package(lab, store, RECOGNISER, quiet)
-    assert packaged.parity.passed, packaged.parity
-    samples = parity_samples(lab, RECOGNISER, fingerprint, "asr")
-    return Shipped(lab, store, packaged, store.get(packaged.tag), samples)
 
 
 @pytest.fixture
@@ -178,10 +142,13 @@ def test_other_decoding_is_named_item_by_item(altered: Bento, shipped: Shipped, 
     (altered.bundle / BUNDLE).write_text(changed.model_dump_json())
     with running(shipped.store, altered, tmp_path / "log") as (url, _):
         report = check_parity(url, RECOGNISER, shipped.packaged.fingerprint, shipped.samples)
+        said = command_line(shipped, "parity", RECOGNISER, "--url", url, "--sample", "1", "--json")
     assert [item.id for item in report.different] == [sample.id for sample in shipped.samples]
+    assert said.returncode == 1
+    assert json.loads(said.stdout)["different"] == [report.different[0].model_dump()]
     requests = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith('{"time"')]
     heard = [line for line in requests if line.get("route") == "/v1/audio/transcriptions"]
-    assert len(heard) == len(shipped.samples) and all(line["status"] == 200 and line["request_id"] for line in heard)
+    assert len(heard) == len(shipped.samples) + 1 and all(line["status"] == 200 and line["request_id"] for line in heard)
 
 
 def spoil_weights(bento: Bento) -> None:
@@ -220,10 +187,12 @@ def test_a_package_that_answers_otherwise_is_deleted(
     lab = make_lab(tmp_path / "lab", shared_weights)
     evaluate_recogniser(lab, starter, ids[:2], texts={ids[0]: "Something else."})
     store = Store(lab.home.root / "bentoml")
-    packaged = package(lab, store, RECOGNISER, quiet)
-    (different,) = packaged.parity.different
+    shipped = ship(lab, store, RECOGNISER, quiet)
+    assert shipped.parity is not None
+    (different,) = shipped.parity.different
     assert (different.id, different.expected) == (f"mini/{ids[0]}", "Something else.")
-    assert not Path(packaged.path).exists()
+    assert not shipped.passed and shipped.request is None
+    assert store.bentos(RECOGNISER) == []
     assert find_packaged(lab, store, RECOGNISER, quiet) is None
 
 
@@ -237,20 +206,81 @@ def test_a_voice_speaks_over_http_as_it_was_heard(tmp_path: Path, shared_weights
     lab = make_lab(tmp_path / "lab", shared_weights)
     evaluate_voice(lab)
     store = Store(lab.home.root / "bentoml")
-    packaged = package(lab, store, VOICE, quiet)
-    assert packaged.parity.passed, packaged.parity.different
-    assert sorted(packaged.parity.checked) == sorted(f"prompts/{name}" for name in PROMPTS)
-    assert packaged.warnings == (f"This version of {VOICE} was never compared; only what passed may be promoted.",)
-    assert store.get(packaged.tag).labels["verdict"] == "none"
+    shipped = ship(lab, store, VOICE, quiet)
+    assert shipped.parity is not None and shipped.parity.passed, shipped.parity
+    assert sorted(shipped.parity.checked) == sorted(f"prompts/{name}" for name in PROMPTS)
+    assert shipped.passed and not shipped.reused
+    assert shipped.request is not None and shipped.request.id == "prompts/short"
+    bento = store.get(shipped.tag)
+    assert bento.labels["verdict"] == "none"
+    warning = f"This version of {VOICE} was never compared; only what passed may be promoted."
+    assert warnings_of(read_bundle(bento.bundle)) == (warning,)
 
 
-def test_serve_and_parity_from_the_command_line(shipped: Shipped, repository: Path) -> None:
-    port = free_port()
+def test_what_is_packaged_already_is_asked_once(shipped: Shipped) -> None:
+    again = ship(shipped.lab, shipped.store, RECOGNISER, quiet)
+    assert (again.tag, again.reused, again.parity) == (shipped.bento.tag, True, None)
+    assert again.passed and again.request is not None
+    assert again.request.answer in {sample.text for sample in shipped.samples if isinstance(sample, HeardSample)}
+    assert again.command == f"modellab serve {RECOGNISER}"
+
+
+def test_what_a_killed_process_left_unchecked_is_not_found(shipped: Shipped) -> None:
+    report = shipped.bento.bundle / PARITY
+    content = report.read_text()
+    report.unlink()
+    try:
+        assert find_packaged(shipped.lab, shipped.store, RECOGNISER, quiet) is None
+    finally:
+        report.write_text(content)
+    assert find_packaged(shipped.lab, shipped.store, RECOGNISER, quiet) == shipped.bento
+
+
+def test_a_client_is_told_when_the_answer_is_another(shipped: Shipped, tmp_path: Path) -> None:
+    sample = shipped.samples[0]
+    assert isinstance(sample, HeardSample)
+    with running(shipped.store, shipped.bento, tmp_path / "log") as (url, _):
+        request = ask_once(url, RECOGNISER, replace(sample, text="Something else."))
+        with pytest.raises(StateError, match="gave the OpenAI client no answer"):
+            ask_once(url, "no-such-model", sample)
+    assert request.different is not None
+    assert (request.different.expected, request.different.found) == ("Something else.", sample.text)
+
+
+def live_transcript(url: str, sample: HeardSample) -> str:
+    """Send a recording over a WebSocket, in one turn, and give what is written."""
+    client = OpenAI(base_url=f"{url}/v1", api_key="none")
+    with client.realtime.connect(model=RECOGNISER, extra_query={"language": "en"}) as connection:
+        sound = {"format": {"type": "audio/pcm", "rate": 16_000}, "turn_detection": None}
+        connection.send({"type": "session.update", "session": {"type": "transcription", "audio": {"input": sound}}})  # type: ignore[arg-type, misc]
+        samples = np.clip(np.rint(decode(sample.path).samples * 32768), -32768, 32767).astype("<i2")
+        for part in np.array_split(samples, 20):
+            connection.input_audio_buffer.append(audio=base64.b64encode(part.tobytes()).decode())
+        connection.input_audio_buffer.commit()
+        for event in connection:
+            assert event.type != "error", event
+            if event.type == "conversation.item.input_audio_transcription.completed":
+                return event.transcript
+    raise AssertionError("the connection ended before the text came")
+
+
+def environment_of(shipped: Shipped) -> dict[str, str]:
     ours = {"MODELLAB_PROJECT": str(shipped.lab.project), "MODELLAB_HOME": str(shipped.lab.home_folder)}
-    environment = {**os.environ, **ours, "PYTHONPATH": str(repository)}
-    command = [sys.executable, "-m", "modellab"]
-    serve = [*command, "serve", RECOGNISER, "--port", str(port), "--json"]
-    with subprocess.Popen(serve, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as service:
+    return {**os.environ, **ours, "PYTHONPATH": str(REPOSITORY)}
+
+
+def command_line(shipped: Shipped, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "modellab", *arguments]
+    return subprocess.run(command, env=environment_of(shipped), capture_output=True, text=True, timeout=120)
+
+
+def test_serve_and_parity_from_the_command_line(shipped: Shipped) -> None:
+    port, heard = free_port(), shipped.samples[0]
+    assert isinstance(heard, HeardSample)
+    serve = [sys.executable, "-m", "modellab", "serve", RECOGNISER, "--port", str(port), "--json"]
+    with subprocess.Popen(
+        serve, env=environment_of(shipped), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as service:
         assert service.stdout is not None
         lines = []
         while not lines or lines[-1] != "}\n":
@@ -259,14 +289,35 @@ def test_serve_and_parity_from_the_command_line(shipped: Shipped, repository: Pa
         said = json.loads("".join(lines))
         assert said["tag"] == shipped.bento.tag
         assert httpx2.get(f"{said['url']}/readyz", trust_env=False).status_code == 200
-        check = [*command, "parity", RECOGNISER, "--url", f"{said['url']}/v1", "--json"]
-        done = subprocess.run(check, env=environment, capture_output=True, text=True, timeout=120)
+        written = live_transcript(said["url"], heard)
+        done = command_line(shipped, "parity", RECOGNISER, "--url", f"{said['url']}/v1", "--json")
         service.send_signal(signal.SIGINT)
         assert service.wait(60) == 0
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["passed"]
+    assert written == heard.text
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(f"{said['url']}/readyz", trust_env=False)
+
+
+def test_speech_may_differ_by_rounding_only(tmp_path: Path) -> None:
+    tone = 0.3 * np.sin(np.arange(24_000, dtype=np.float32) / 10)
+    soundfile.write(tmp_path / "stored.flac", tone, 24_000, subtype="PCM_16")
+    sample = SpokenSample("a", "A tone.", tmp_path / "stored.flac")
+    noise = np.random.default_rng(1).normal(size=24_000).astype(np.float32)
+
+    def told(samples: NDArray[np.float32], rate: int = 24_000) -> str | None:
+        difference = compare_audio(sample, (samples, rate))
+        return difference and difference.found
+
+    assert told(tone) is None
+    assert told(np.rint(tone * 32768).astype(np.float32) / 32768) is None
+    assert told(tone[:-200]) is None  # 8 ms
+    assert told(tone[:-300]) == "0.988 s at 24000 Hz"
+    assert told(tone, 22_050) == "1.088 s at 22050 Hz"
+    assert told(tone + 0.001 * noise) is None  # -47 dB
+    assert told(tone + 0.005 * noise) == "difference -32.6 dB"
+    assert told(tone * np.float32(0.98)) == "difference -34.0 dB"
 
 
 def test_the_level_of_a_difference() -> None:

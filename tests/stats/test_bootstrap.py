@@ -120,7 +120,7 @@ def test_speakers_not_utterances_are_what_varies():
     [
         (0, "no utterances"),
         (1, "1 speaker: how speakers differ cannot be seen, so there is no interval"),
-        (2, "2 speakers: too few to resample, widened by Student's t with 1 degrees of freedom"),
+        (2, "2 speakers: too few to resample, widened by Student's t with 1 degree of freedom"),
         (3, "3 speakers: too few to resample, widened by Student's t with 2 degrees of freedom"),
         (6, "6 speakers: few, so the interval may cover less than its level says"),
         (10, ""),

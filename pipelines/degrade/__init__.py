@@ -1,0 +1,1 @@
+"""Degraded variants of a corpus: the same recordings through noise, rooms, telephones, codecs and worse."""
