@@ -13,7 +13,7 @@ LFM_HEADER := \# Every pin of the environment lfm, for CPython 3.12 on Linux x86
 
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup data demo demo-voices test test-bento test-sctk env-lfm test-lfm lock-lfm check format docs bench soak lock clean help
+.PHONY: setup data demo demo-voices test test-bento test-sctk test-postgres env-lfm test-lfm lock-lfm check format docs bench soak lock clean help
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ docs: setup  ## Check that the documentation's links and commands exist
 test-sctk: data  ## Rerun the golden comparisons with NIST SCTK (needs Debian's package sctk)
 	@command -v sctk >/dev/null || command -v sclite >/dev/null || { echo "Install Debian's sctk: apt-get install sctk"; exit 2; }
 	$(BIN)/python -m pytest tests/stats -m sctk
+
+test-postgres: setup  ## Run the tests of the lifecycle on PostgreSQL (needs Debian's package postgresql)
+	tests/registry/postgres.sh $(BIN)/python -m pytest tests/registry -q
 
 env-lfm: $(LFM_STAMP)  ## Make .venv-lfm for LFM2.5-Audio: Python 3.12, 5 GB
 

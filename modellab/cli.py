@@ -20,6 +20,7 @@ from modellab.commands import (
     corpus_changes,
     degrade,
     evaluation,
+    keys,
     lifecycle,
     matrix,
     schedule,
@@ -64,6 +65,7 @@ app.add_typer(matrix.app, name="models")
 app.add_typer(corpora.app, name="corpus")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(lifecycle.app, name="registry")
+app.add_typer(keys.app, name="keys")
 
 
 @app.callback()

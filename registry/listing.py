@@ -6,7 +6,7 @@ from models.card import Stage
 from models.types import Record, Task
 from pipelines.lab import Lab
 from registry.history import History
-from registry.stages import PRODUCTION, production_model
+from registry.stages import MANAGED, PRODUCTION, production_model
 from registry.state import fold
 
 
@@ -48,8 +48,7 @@ def list_rows(lab: Lab, history: History) -> list[VersionRow]:
                     by=moved.actor,
                 )
             )
-    tasks: tuple[Task, ...] = ("asr", "tts")
-    for task in tasks:
+    for task in MANAGED:
         if state.of(task).production is None and (card := production_model(task, lab.cards(), state)) is not None:
             rows.append(VersionRow(task=task, model=card.name, version="", stage=PRODUCTION, since="", by="its card"))
     rows.sort(key=lambda row: row.since, reverse=True)

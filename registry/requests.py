@@ -113,7 +113,13 @@ def approve(
         details = {"request": current.id, "evidence_digest": current.evidence_digest}
         return entry("approval", current.task, current.evidence.candidate, actor, reason, "", "", details)
 
-    history.append(decide)
+    try:
+        history.append(decide)
+    except RefusedError:
+        current = fold(history.events()).requests[request.id]
+        if current.state in ("approved", "released"):  # by somebody else, in between
+            return current, False
+        raise
     return fold(history.events()).requests[request.id], True
 
 
@@ -166,7 +172,12 @@ def release(history: History, request_id: str, actor: Actor, now: Circumstances,
         why = current.decision or ""
         return entry("release", current.task, current.evidence.candidate, actor, why, before, "production", told)
 
-    return history.append(decide)
+    try:
+        return history.append(decide)
+    except RefusedError:
+        if fold(history.events()).requests[request.id].state == "released":  # by another run of the same release, in between
+            return None
+        raise
 
 
 def release_failed(history: History, request: Request, actor: Actor, step: str, why: str) -> Event:

@@ -14,6 +14,8 @@ from registry.history import open_history
 from registry.state import State, Version, fold
 
 PRODUCTION = "production"
+MANAGED: tuple[Task, ...] = ("asr", "tts")
+"""Tasks that are evaluated, and so can be promoted for."""
 ORDER: tuple[Stage, ...] = ("archived", "experimental", "candidate", "production")
 """From the least; of a model that is in several stages for several tasks the most is shown."""
 
@@ -41,7 +43,8 @@ def stage_of(card: ModelCard, state: State, task: Task | None = None) -> Stage:
         state: From `read_state`.
         task: One of its tasks; None for the highest stage over all of them.
     """
-    stages = [_stage_for(card, state, one) for one in ([task] if task else card.tasks)]
+    tasks = [task] if task else [one for one in card.tasks if one in MANAGED] or card.tasks
+    stages = [_stage_for(card, state, one) for one in tasks]
     return max(stages, key=ORDER.index)
 
 

@@ -11,7 +11,6 @@ import importlib.metadata
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -200,16 +199,14 @@ def _save(
         shutil.copyfile(calibration, folder / "calibration.json")
     code = scratch / "models"
     shutil.copytree(Path(models.__path__[0]), code, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "cards"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that there is no signature: see registry/speech_model.py
-        mlflow.pyfunc.save_model(
-            scratch / "saved",
-            python_model=str(Path(__file__).with_name("speech_model.py")),
-            artifacts={ARTIFACT: str(folder)},
-            code_paths=[str(code)],
-            pip_requirements=_requirements(described),
-            metadata={"model": described.card.name, "fingerprint": described.fingerprint.digest},
-        )
+    mlflow.pyfunc.save_model(
+        scratch / "saved",
+        python_model=str(Path(__file__).with_name("speech_model.py")),
+        artifacts={ARTIFACT: str(folder)},
+        code_paths=[str(code)],
+        pip_requirements=_requirements(described),
+        metadata={"model": described.card.name, "fingerprint": described.fingerprint.digest},
+    )
 
 
 def _requirements(described: Described) -> list[str]:

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from serving import hearing, realtime, speaking
 from serving.admission import Admission
+from serving.docs_page import add_docs
 from serving.draining import Draining
 from serving.ears import Ears
 from serving.errors import ApiError
@@ -23,7 +24,7 @@ from serving.metrics import CONTENT_TYPE, Metrics
 from serving.protection import Protection
 from serving.queue import Queue
 from serving.records import record_of
-from serving.residency import unload_idle, warm_up
+from serving.residency import cold, unload_idle, warm_up
 from serving.served import ServedModel
 from serving.service import Service
 from serving.settings import ServiceSettings
@@ -75,6 +76,7 @@ def create_app(held: Mapping[str, ServedModel], settings: ServiceSettings) -> Fa
         title="modellab",
         description="Speech models as they were tested, with the OpenAI audio API.",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's own page loads its scripts from the web
         redoc_url=None,
     )
     app.state.service = service
@@ -85,6 +87,7 @@ def create_app(held: Mapping[str, ServedModel], settings: ServiceSettings) -> Fa
     app.include_router(hearing.router(service))
     app.include_router(speaking.router(service))
     app.include_router(realtime.router(service, admission))
+    add_docs(app)
     _add_models(app, service)
     _add_state(app, service, settings)
     return app
@@ -132,9 +135,9 @@ def _add_state(app: FastAPI, service: Service, settings: ServiceSettings) -> Non
     @app.get("/readyz", tags=["state"])
     async def ready() -> Response:
         """Say whether every model has been loaded and has answered; one that was unloaded when idle is loaded when asked."""
-        cold = sorted(m.name for m in service.held.values() if not m.ready and (settings.preload or m.tried))
-        if cold or not service.held:
-            return JSONResponse({"status": "loading", "models": cold}, 503, {"Retry-After": "1"})
+        waited_for = cold(service.held.values(), preload=settings.preload)
+        if waited_for or not service.held:
+            return JSONResponse({"status": "loading", "models": waited_for}, 503, {"Retry-After": "1"})
         return JSONResponse({"status": "ready"})
 
     @app.get("/metrics", tags=["state"], response_class=Response)

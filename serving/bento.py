@@ -22,18 +22,21 @@ from models.weights import Located
 from serving import logs
 from serving.app import create_app
 from serving.bundle import FAILED, WEIGHTS, check_bundle, read_bundle, read_calibration
+from serving.residency import cold
 from serving.served import ServedModel, load
-from serving.settings import read_settings
+from serving.settings import ServiceSettings, read_settings
 
 BUNDLE = Path(__file__).resolve().parents[1] / "model"
 THREADS = "MODELLAB_THREADS"
 """Environment variable: threads of the engine; default all cores."""
-TIMEOUT_S = 3600.0
+BUNDLES = "MODELLAB_BUNDLES"
+"""Environment variable: folders of other packages' models that this service holds too, parted as paths are."""
+TIMEOUT_S = 7200.0
 """BentoML's own limit of a request, beyond every limit of `serving.settings`, which answer in the API's words."""
 
 
-def load_packaged(folder: Path = BUNDLE, threads: int | None = None) -> ServedModel:
-    """Check what was packaged and load it.
+def load_packaged(folder: Path = BUNDLE, threads: int | None = None, *, later: bool = False) -> ServedModel:
+    """Check what was packaged and load it, or have it loaded when it is first used.
 
     Raises:
         LabError: It is not as it was packaged, or its engine cannot run here.
@@ -47,7 +50,12 @@ def load_packaged(folder: Path = BUNDLE, threads: int | None = None) -> ServedMo
         placement=bundle.placement(threads),
         calibration=read_calibration(folder),
         created=int(datetime.fromisoformat(bundle.packaged_at).timestamp()),
+        later=later,
     )
+
+
+def _folders() -> list[Path]:
+    return [BUNDLE, *(Path(name) for name in os.environ.get(BUNDLES, "").split(os.pathsep) if name)]
 
 
 def _threads() -> int | None:
@@ -82,35 +90,43 @@ mounted = _Mounted()
 )
 @bentoml.asgi_app(mounted, path="/")
 class ModelService:
-    """One packaged model."""
+    """One packaged model, or several."""
 
     def __init__(self) -> None:
         """Hold nothing yet."""
         self._open = AsyncExitStack()
-        self._ready = False
+        self._held: dict[str, ServedModel] = {}
+        self._settings = ServiceSettings()
+        self._started = False
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
-        """Load the model and start the app."""
+        """Load the models and start the app."""
         logs.set_up()
         try:
-            served = await asyncio.to_thread(load_packaged, threads=_threads())
-            await asyncio.to_thread(served.warm_up)
-            app = create_app({served.name: served}, read_settings())
+            self._settings = settings = read_settings()
+            for folder in _folders():
+                served = await asyncio.to_thread(load_packaged, folder, _threads(), later=True)
+                if served.name in self._held:
+                    raise StateError(f"Two packages hold the model {served.name}.", f"Name one of them in {BUNDLES}.")
+                self._held[served.name] = served
+                if settings.preload:
+                    await asyncio.to_thread(served.warm_up)
+            app = create_app(self._held, settings)
         except LabError as error:
             sys.stderr.write(f"{FAILED}{error}\n")
             sys.stderr.flush()
             raise
         await self._open.enter_async_context(app.router.lifespan_context(app))
         mounted.app = app
-        self._ready = True
+        self._started = True
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def stop(self) -> None:
         """End the app; requests in flight were finished before."""
-        self._ready = False
+        self._started = False
         await self._open.aclose()
 
     def __is_ready__(self) -> bool:
         """Tell ``/readyz``."""
-        return self._ready
+        return self._started and not cold(self._held.values(), preload=self._settings.preload)

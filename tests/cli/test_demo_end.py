@@ -25,10 +25,12 @@ def test_only_what_passed_replaces_what_is_in_production(
     comparison = make_comparison(verdict)
     winner = comparison.candidate if verdict == "pass" else comparison.baseline
     assert winner_of(comparison) == winner
-    show_winner(comparison)
+    show_winner(comparison, comparison.baseline)
     said = capsys.readouterr().out
     assert told in said
     assert ("stays in production" in said) == (verdict != "pass")
+    show_winner(comparison, "another")
+    assert "in production" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

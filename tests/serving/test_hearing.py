@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import io
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import openai
 import pytest
+import soundfile
 from conftest import CALIBRATION
-from service import CLIP, HEARER, SPEAKER, Running, serving
+from numpy.typing import NDArray
+from service import CLIP, HEARER, SPEAKER, TIMEOUT_S, Running, serving, wait_until
 
 from models.audio import decode
+from models.engines._whisper import pieces_of, transcript_of
+from models.errors import EngineError
 from models.types import Segment, Transcript, Word
 from serving.errors import ApiError
-from serving.formats import events, subtitles, verbose
+from serving.formats import deltas, subtitles, verbose
 from serving.served import ServedModel
 from serving.settings import ServiceSettings
 
@@ -89,8 +97,8 @@ def test_a_stream_has_deltas_that_join_to_the_text(service: Running, held: Mappi
 @pytest.mark.parametrize(
     ("options", "param"),
     [
-        ({"temperature": 0.5}, "temperature"),
-        ({"prompt": "Names: Ada"}, "prompt"),
+        ({"temperature": 1.5}, "temperature"),
+        ({"extra_body": {"temperature": "nan"}}, "temperature"),
         ({"language": "de"}, "language"),
         ({"response_format": "diarized_json"}, "response_format"),
         ({"timestamp_granularities": ["word"]}, "timestamp_granularities"),
@@ -165,7 +173,129 @@ def test_without_a_map_nothing_is_called_confidence() -> None:
 
 @pytest.mark.parametrize("text", ["A <b> --> c d", "A <b> --> c\nd.", "other words", ""])
 def test_deltas_join_to_the_text_whatever_the_segments(text: str) -> None:
-    lines = b"".join(events(Transcript(text=text, segments=SEGMENTS))).decode().splitlines()
-    data = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
-    assert "".join(item.get("delta", "") for item in data) == text
-    assert data[-1] == {"type": "transcript.text.done", "text": text}
+    assert "".join(deltas(Transcript(text=text, segments=SEGMENTS))) == text
+
+
+def long_recording(audio: Path) -> bytes:
+    """More than one of Whisper's windows of 30 s."""
+    clips = [decode(path).samples for path in sorted(audio.glob("harvard-*"))] + [decode(audio / CLIP).samples]
+    file = io.BytesIO()
+    soundfile.write(file, np.concatenate(clips * 9)[: 36 * 16_000], 16_000, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+@dataclass
+class HeldAfterTheFirst:
+    """A real engine whose pieces after the first wait for the test."""
+
+    engine: Any
+    go: threading.Event = field(default_factory=threading.Event)
+    pieces: int = 0
+
+    def transcribe(self, samples: NDArray[np.float32], *, language: str | None) -> Transcript:
+        heard: Transcript = self.engine.transcribe(samples, language=language)
+        return heard
+
+    def transcribe_stream(self, samples: NDArray[np.float32], *, language: str | None) -> Iterator[Transcript]:
+        for piece in self.engine.transcribe_stream(samples, language=language):
+            self.pieces += 1
+            yield piece
+            assert self.go.wait(TIMEOUT_S)
+
+
+def test_deltas_are_sent_while_the_rest_is_heard(held: Mapping[str, ServedModel], audio: Path) -> None:
+    engine = HeldAfterTheFirst(held[HEARER].engine)
+    recording = ("a.wav", long_recording(audio))
+    with serving({HEARER: replace(held[HEARER], engine=engine)}) as running:
+        create = running.openai().audio.transcriptions.create
+        stream = iter(create(file=recording, model=HEARER, language="en", stream=True))
+        first = next(stream)
+        assert first.type == "transcript.text.delta" and engine.pieces == 1
+        assert running.queue()["running"] == 1
+        engine.go.set()
+        events = [first, *stream]
+        whole = create(file=recording, model=HEARER, language="en").text
+    assert engine.pieces > 1
+    assert "".join(event.delta for event in events if event.type == "transcript.text.delta") == whole
+    assert events[-1].type == "transcript.text.done" and events[-1].text == whole
+
+
+def test_a_client_that_leaves_a_stream_frees_its_turn(held: Mapping[str, ServedModel], audio: Path) -> None:
+    engine = HeldAfterTheFirst(held[HEARER].engine)
+    with serving({HEARER: replace(held[HEARER], engine=engine)}) as running:
+        stream = running.openai().audio.transcriptions.create(
+            file=("a.wav", long_recording(audio)), model=HEARER, stream=True
+        )
+        next(iter(stream))
+        stream.close()
+        wait_until(lambda: running.queue() == {"running": 1, "waiting": 0})
+        engine.go.set()
+        wait_until(lambda: running.queue() == {"running": 0, "waiting": 0})
+    assert engine.pieces <= 2
+
+
+def test_an_engine_that_refuses_before_its_first_piece_gives_a_status(held: Mapping[str, ServedModel], audio: Path) -> None:
+    class Refuses:
+        def transcribe(self, samples: object, *, language: str | None) -> None: ...
+
+        def transcribe_stream(self, samples: object, *, language: str | None) -> None:
+            raise EngineError("It will not.", "Ask another.")
+
+    with (
+        serving({HEARER: replace(held[HEARER], engine=Refuses())}) as running,
+        pytest.raises(openai.BadRequestError, match="It will not"),
+    ):
+        running.openai().audio.transcriptions.create(file=audio / CLIP, model=HEARER, stream=True)
+
+
+def test_a_prompt_is_honoured_and_marked_as_untested(service: Running, held: Mapping[str, ServedModel], audio: Path) -> None:
+    prompt = "Digits, as words: three, one, four."
+    raw = service.openai().audio.transcriptions.with_raw_response.create(
+        file=audio / CLIP, model=HEARER, language="en", prompt=prompt, response_format="verbose_json"
+    )
+    answer = raw.parse()
+    steered = held[HEARER].engine.steered(prompt=prompt)
+    expected = steered.transcribe(decode(audio / CLIP).samples, language="en").text
+    assert answer.text == expected != own(held, audio / CLIP).text  # it writes words where it wrote digits
+    assert raw.headers["X-Modellab-Untested"] == "prompt"
+    extra = answer.model_extra or {}
+    assert extra["untested"] == ["prompt"]
+    assert extra["confidence"] is None and extra["confidence_raw"] is not None  # the map was fitted on another decoding
+    plain = service.openai().audio.transcriptions.with_raw_response.create(file=audio / CLIP, model=HEARER, temperature=0)
+    assert "X-Modellab-Untested" not in plain.headers
+    assert plain.parse().text == own(held, audio / CLIP).text  # and the next call is as tested
+
+
+def test_a_temperature_is_honoured_and_marked_as_untested(service: Running, audio: Path) -> None:
+    raw = service.openai().audio.transcriptions.with_raw_response.create(
+        file=audio / CLIP, model=HEARER, temperature=0.4, response_format="verbose_json"
+    )
+    answer = raw.parse()
+    assert raw.headers["X-Modellab-Untested"] == "temperature"
+    assert answer.segments is not None and {segment.temperature for segment in answer.segments} == {0.4}
+
+
+def test_what_an_engine_cannot_steer_is_refused_by_name(held: Mapping[str, ServedModel], audio: Path) -> None:
+    class Stiff:
+        def transcribe(self, samples: object, *, language: str | None) -> None: ...
+
+    with serving({HEARER: replace(held[HEARER], engine=Stiff())}) as running:
+        for option in ({"prompt": "Ada"}, {"temperature": 0.5}):
+            with pytest.raises(openai.BadRequestError, match="only as it was tested") as caught:
+                running.openai().audio.transcriptions.create(file=audio / CLIP, model=HEARER, **option)  # type: ignore[call-overload]
+            assert caught.value.param == next(iter(option))
+
+
+@pytest.mark.parametrize(
+    ("texts", "pieces"),
+    [
+        ([" One.", " Two. ", "\n", " Three. "], ["One.", " Two.", " \n Three."]),
+        (["  ", " a"], ["a"]),
+        (["", " "], []),
+    ],
+)
+def test_pieces_keep_the_white_space_of_the_whole(texts: list[str], pieces: list[str]) -> None:
+    told = {"start": 0.0, "end": 1.0, "avg_logprob": 0.0, "no_speech_prob": 0.0, "compression_ratio": 1.0}
+    segments = [{**told, "text": text} for text in texts]
+    assert [piece.text for piece in pieces_of((segment, "en") for segment in segments)] == pieces
+    assert "".join(pieces) == transcript_of(segments, "en").text

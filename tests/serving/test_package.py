@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from openai import OpenAI
 from packaging.utils import canonicalize_name
 
+from models.audio import decode
 from models.errors import StateError
 from models.fingerprint import model_fingerprint
 from serving.bundle import BUNDLE, DECISION, PARITY, WEIGHTS, read_bundle, read_calibration
@@ -215,6 +218,24 @@ def test_a_voice_speaks_over_http_as_it_was_heard(tmp_path: Path, shared_weights
     assert warnings_of(read_bundle(bento.bundle)) == (warning,)
 
 
+def test_one_service_holds_several_packages_and_ends_when_what_was_sent_is_written(
+    altered: Bento, shipped: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = read_bundle(altered.bundle)
+    other = bundle.model_copy(update={"card": bundle.card.model_copy(update={"name": "other"})})
+    (altered.bundle / BUNDLE).write_text(other.model_dump_json())
+    monkeypatch.setenv("MODELLAB_BUNDLES", str(altered.bundle))
+    sample = shipped.samples[0]
+    with running(shipped.store, shipped.bento, tmp_path / "log") as (url, process):
+        client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        assert {model.id for model in client.models.list()} == {RECOGNISER, "other"}
+        for name in (RECOGNISER, "other"):
+            assert client.audio.transcriptions.create(model=name, file=sample.path, language="en").text == sample.text
+        stop = partial(process.send_signal, signal.SIGTERM)
+        assert live_transcript(url, sample, when_committed=stop) == sample.text
+        assert process.wait(60) == 0
+
+
 def test_what_is_packaged_already_is_asked_once(shipped: Shipped) -> None:
     again = ship(shipped.lab, shipped.store, RECOGNISER, quiet)
     assert (again.tag, again.reused, again.parity) == (shipped.bento.tag, True, None)
@@ -245,6 +266,25 @@ def test_a_client_is_told_when_the_answer_is_another(shipped: Shipped, tmp_path:
     assert (request.different.expected, request.different.found) == ("Something else.", sample.text)
 
 
+def live_transcript(url: str, sample: HeardSample, when_committed: Callable[[], object] = lambda: None) -> str:
+    """Send a recording over a WebSocket, in one turn, and give what is written."""
+    client = OpenAI(base_url=f"{url}/v1", api_key="none")
+    with client.realtime.connect(model=RECOGNISER, extra_query={"language": "en"}) as connection:
+        sound = {"format": {"type": "audio/pcm", "rate": 16_000}, "turn_detection": None}
+        connection.send({"type": "session.update", "session": {"type": "transcription", "audio": {"input": sound}}})  # type: ignore[arg-type, misc]
+        samples = np.clip(np.rint(decode(sample.path).samples * 32768), -32768, 32767).astype("<i2")
+        for part in np.array_split(samples, 20):
+            connection.input_audio_buffer.append(audio=base64.b64encode(part.tobytes()).decode())
+        connection.input_audio_buffer.commit()
+        for event in connection:
+            assert event.type != "error", event
+            if event.type == "input_audio_buffer.committed":
+                when_committed()
+            if event.type == "conversation.item.input_audio_transcription.completed":
+                return event.transcript
+    raise AssertionError("the connection ended before the text came")
+
+
 def environment_of(shipped: Shipped) -> dict[str, str]:
     ours = {"MODELLAB_PROJECT": str(shipped.lab.project), "MODELLAB_HOME": str(shipped.lab.home_folder)}
     return {**os.environ, **ours, "PYTHONPATH": str(REPOSITORY)}
@@ -256,7 +296,8 @@ def command_line(shipped: Shipped, *arguments: str) -> subprocess.CompletedProce
 
 
 def test_serve_and_parity_from_the_command_line(shipped: Shipped) -> None:
-    port = free_port()
+    port, heard = free_port(), shipped.samples[0]
+    assert isinstance(heard, HeardSample)
     serve = [sys.executable, "-m", "modellab", "serve", RECOGNISER, "--port", str(port), "--json"]
     with subprocess.Popen(
         serve, env=environment_of(shipped), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -269,11 +310,13 @@ def test_serve_and_parity_from_the_command_line(shipped: Shipped) -> None:
         said = json.loads("".join(lines))
         assert said["tag"] == shipped.bento.tag
         assert httpx2.get(f"{said['url']}/readyz", trust_env=False).status_code == 200
+        written = live_transcript(said["url"], heard)
         done = command_line(shipped, "parity", RECOGNISER, "--url", f"{said['url']}/v1", "--json")
         service.send_signal(signal.SIGINT)
         assert service.wait(60) == 0
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["passed"]
+    assert written == heard.text
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(f"{said['url']}/readyz", trust_env=False)
 
