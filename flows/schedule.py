@@ -13,7 +13,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.deployments import arun_deployment
 from prefect.runner import Runner
 from prefect.schedules import Cron
-from pydantic import Field
 
 from flows.compare import compare_flow
 from flows.evaluate import evaluate_within, runner
@@ -47,11 +46,11 @@ FLOW, AD_HOC_FLOW = "regression", "regression now"
 TAGS = ["modellab"]
 
 
-class Form(Checks):
+class Form(Checks, use_attribute_docstrings=True):
     """What an ad-hoc run does, as filled into the form of Prefect's interface."""
 
-    models: tuple[str, ...] = Field(default=(), description="Cards to evaluate; none for production and the candidates.")
-    """Cards."""
+    models: tuple[str, ...] = ()
+    """Cards to evaluate; none for production and the candidates."""
 
 
 @flow(name=FLOW, flow_run_name="{schedule}", persist_result=False)
@@ -98,16 +97,26 @@ def run_checks(lab: Lab, name: str, checks: Checks, models: Sequence[Watched], k
     """
     log = get_run_logger()
     began = regression.now_text()
-    here = at_revision(lab, checks.data_rev, checks.corpora, log.info)
     fresh = lab.home.schedules / "anew" / key
-    if checks.anew:
-        here = here.model_copy(update={"computed_folder": fresh})
-    findings = []
-    for one in models:
-        found = check_model(here, one, checks)
-        log.info("%s, %s for %s: %s. %s", one.model, one.role, one.task, found.verdict, found.reason)
-        findings.append(found)
-    comparisons = [compare_candidate(here, one, checks) for one in models if checks.compare and one.role == CANDIDATE]
+    findings: list[Regression] = []
+    comparisons: list[Compared] = []
+    try:
+        here = at_revision(lab, checks.data_rev, checks.corpora, log.info)
+    except LabError as error:
+        # Nobody can be evaluated: that production cannot be seen is an alert too.
+        findings = [regression.not_evaluated(one.task, one.model, one.role, str(error)) for one in models]
+        log.error("%s", error)
+    else:
+        if checks.anew:
+            here = here.model_copy(update={"computed_folder": fresh})
+        for one in models:
+            if (found := check_model(here, one, checks)) is None:
+                log.info("%s: no corpus is for %s", one.model, one.task)
+                continue
+            log.info("%s, %s for %s: %s. %s", one.model, one.role, one.task, found.verdict, found.reason)
+            findings.append(found)
+        candidates = [one for one in models if checks.compare and one.role == CANDIDATE]
+        comparisons = [judged for one in candidates if (judged := compare_candidate(here, one, checks)) is not None]
     alerts = raise_alerts(lab, findings, name, warn=log.error)
     summary = RunSummary(
         schedule=name,
@@ -121,12 +130,18 @@ def run_checks(lab: Lab, name: str, checks: Checks, models: Sequence[Watched], k
     return summary
 
 
-def check_model(lab: Lab, one: Watched, checks: Checks) -> Regression:
-    """Evaluate one model and say whether it got worse; one that cannot be evaluated does not stop the others."""
-    request = EvaluationRequest(
-        model=one.model, task=one.task, corpora=checks.corpora, slices=checks.slices, limit=checks.limit
-    )
+def check_model(lab: Lab, one: Watched, checks: Checks) -> Regression | None:
+    """Evaluate one model and say whether it got worse; one that cannot be evaluated does not stop the others.
+
+    None where the corpora are for other tasks.
+    """
     try:
+        fitting = checks.for_task(lab, one.task)
+        if fitting is None:
+            return None
+        request = EvaluationRequest(
+            model=one.model, task=one.task, corpora=fitting.corpora, slices=checks.slices, limit=checks.limit
+        )
         policy = read_policy(lab.params, one.task)
         regression.rules_against_itself(policy)
         newest = evaluate_within(lab, request)
@@ -180,12 +195,15 @@ def evaluate_then(lab: Lab, request: EvaluationRequest, known: regression.KnownG
     return then if regression.same_data(then.evaluation, known) else None
 
 
-def compare_candidate(lab: Lab, one: Watched, checks: Checks) -> Compared:
-    """Compare a candidate with production by the gate."""
-    request = ComparisonRequest(
-        candidate=one.model, task=one.task, corpora=checks.corpora, slices=checks.slices, limit=checks.limit
-    )
+def compare_candidate(lab: Lab, one: Watched, checks: Checks) -> Compared | None:
+    """Compare a candidate with production by the gate; None where the corpora are for other tasks."""
     try:
+        fitting = checks.for_task(lab, one.task)
+        if fitting is None:
+            return None
+        request = ComparisonRequest(
+            candidate=one.model, task=one.task, corpora=fitting.corpora, slices=checks.slices, limit=checks.limit
+        )
         found = compare_flow.with_options(task_runner=runner(lab))(lab, request)
     except LabError as error:
         return Compared(candidate=one.model, task=one.task, verdict=f"inconclusive: {error}", report="")

@@ -19,7 +19,7 @@ from pipelines.progress import listener
 from pipelines.record_speech import record_speech
 from pipelines.scores import UtteranceScore
 from pipelines.synthesize import PreparedSpeech, prepare_speech, synthesize_shard
-from pipelines.takes import prepare_takes
+from pipelines.takes import prepare_takes, say_takes
 
 
 @task(name="prepare", cache_policy=NO_CACHE, persist_result=False)
@@ -54,14 +54,20 @@ def speak_within(lab: Lab, request: EvaluationRequest) -> Evaluated:
     listening = prepare_listening(lab, prepared, spoken, listener.get().say)
     gathered = gather_heard(prepared, spoken, listening, infer_missing(lab, listening))
     measures = measure(lab, prepared, gathered)
-    takes = [say_again(lab, again) for again in prepare_takes(lab, prepared)]
+    takes = say_again(lab, prepared)
     return record_speech(lab, prepared, spoken, listening, gathered, measures, results, policy, started, takes)
 
 
-def say_again(lab: Lab, prepared: PreparedSpeech) -> list[UtteranceScore]:
-    """Let a voice that draws at random say some prompts once more, and score them as the first time."""
-    results = run_shards(lab, prepared, prepared.shards, lambda pool, shard: synthesize_shard(pool, prepared.store, shard))
-    spoken = gather_speech(prepared, results)
-    listening = prepare_listening(lab, prepared, spoken, listener.get().say)
-    gathered = gather_heard(prepared, spoken, listening, infer_missing(lab, listening))
-    return score_speech(gathered, spoken, measure(lab, prepared, gathered))
+def say_again(lab: Lab, prepared: PreparedSpeech) -> list[list[UtteranceScore]]:
+    """Let a voice that draws at random say some prompts several times; the scores of each take, none of other voices."""
+    takes = prepare_takes(lab, prepared)
+    if takes is None:
+        return []
+    run_shards(lab, prepared, takes.shards, lambda pool, shard: say_takes(pool, takes.stores, shard))
+    scores = []
+    for said in takes.said():
+        spoken = gather_speech(said, [])
+        listening = prepare_listening(lab, said, spoken, listener.get().say)
+        gathered = gather_heard(said, spoken, listening, infer_missing(lab, listening))
+        scores.append(score_speech(gathered, spoken, measure(lab, said, gathered)))
+    return scores

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from models.collector import collector_paused
 from models.errors import LabError
 from pipelines import tracking
 from pipelines.calibration import CalibrationReport
@@ -33,11 +34,15 @@ def preload(lab: Lab) -> None:
 
     It takes seconds, and nothing waits for it: what it did not finish is done when it is needed, and errors come up there.
     """
-    import pyarrow.parquet  # noqa: F401
+    with collector_paused():
+        import pyarrow.parquet  # noqa: F401
 
-    from pipelines.report.figures import warm_up
+        import pipelines.report.plots  # noqa: F401
+        from pipelines.report.figures import warm_up
+        from pipelines.report.page import compile_template
 
     warm_up()
+    compile_template("evaluation.html")
     version_of(lab)
     with contextlib.suppress(LabError):
         tracking.preload(lab)

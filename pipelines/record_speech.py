@@ -50,7 +50,7 @@ def record_speech(
         results: Of the shards synthesised in this run.
         policy: Gives level, resamples and seed of the intervals.
         started: ``time.perf_counter()`` when the evaluation began.
-        takes: Scores of what the voice said when it was asked again.
+        takes: Scores of each take, of a voice that draws at random.
 
     Raises:
         StateError: MLflow or the home cannot be written.
@@ -77,7 +77,7 @@ def record_speech(
             run_id=run_id,
             folder=folder,
             wall_s=time.perf_counter() - started,
-        ).model_copy(update={"takes": take_spread([scores, *takes]) if takes else None})
+        ).model_copy(update={"takes": take_spread(takes) if takes else None})
         evaluation = with_validations(lab.home, evaluation, folder)
         write_predictions(Path(evaluation.predictions), gathered, scores)
         write_atomically(folder / "evaluation.json", evaluation.model_dump_json(indent=2))

@@ -11,14 +11,18 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from models.errors import PolicyError, StateError, unknown_name
-from models.types import Record
+from models.types import Record, Task
+from pipelines.corpus import corpus_folder, corpus_tasks, list_corpora
 from pipelines.home import Home, write_atomically
+from pipelines.lab import Lab
 
+FIELDS = 5
+"""Of a cron line: minute, hour, day of the month, month, day of the week."""
 NEVER_YEARS = 5
 """A cron line that does not fire within so many years (31 February) is a mistake; leap days are within."""
 
 
-class Checks(Record):
+class Checks(Record, use_attribute_docstrings=True):
     """What a run does: evaluates production and the candidates, and holds each against its last known-good evaluation."""
 
     corpora: tuple[str, ...] = ()
@@ -34,6 +38,21 @@ class Checks(Record):
     compare: bool = False
     """Also compare each candidate with production by the gate."""
 
+    def for_task(self, lab: Lab, task: Task) -> Checks | None:
+        """The same for one task: with the corpora that are for it; None where others are there and none is for it.
+
+        A voice in production needs no watching where nobody has prompts. Where there is no corpus at all, something is
+        wrong, and the evaluation will say what.
+
+        Raises:
+            CorpusError: A corpus is unknown.
+        """
+        names = self.corpora or tuple(list_corpora(lab.data))
+        fitting = tuple(name for name in names if task in corpus_tasks(corpus_folder(name, lab.data)))
+        if names and not fitting:
+            return None
+        return self.model_copy(update={"corpora": fitting}) if self.corpora else self
+
 
 class Schedule(Checks):
     """One line of ``schedule.runs``."""
@@ -47,6 +66,8 @@ class Schedule(Checks):
         from cronsim import CronSim, CronSimError
 
         now = datetime.now(UTC)
+        if len(value.split()) != FIELDS:
+            raise ValueError(f"{value!r} is no cron line of five fields")
         try:
             first = next(CronSim(value, now), None)
         except CronSimError as error:

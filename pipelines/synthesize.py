@@ -94,7 +94,7 @@ def prepare_speech(lab: Lab, request: EvaluationRequest, say: Say) -> PreparedSp
         unsupported=tuple(item for item in items if not card.understands(item.prompt.language)),
         store=store,
         known=known,
-        shards=speech_shards(claimed, known, store),
+        shards=_shards(claimed, known, store),
         speaker_encoder=fetch_speaker_encoder(lab.home.weights, say) if any(item.reference for item in claimed) else None,
     )
 
@@ -125,7 +125,7 @@ def _references(corpus: PromptCorpus, prompts: Sequence[Prompt]) -> Mapping[str 
     return found
 
 
-def speech_shards(
+def _shards(
     items: Sequence[PromptItem], known: Mapping[tuple[str, ...], Synthesis], store: SpeechStore
 ) -> tuple[tuple[SpeakJob, ...], ...]:
     """The same text listed twice is spoken once; long texts go first, so that the workers end together."""

@@ -6,28 +6,55 @@ must be known how far one take may lie from the next, or a difference between tw
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from models.engine import is_repeatable
+from pipelines.inference import ShardResult, SpeakJob
 from pipelines.lab import Lab
 from pipelines.scores import UtteranceScore
-from pipelines.speech_store import SpeechStore
-from pipelines.synthesize import PreparedSpeech, PromptItem, speech_shards
+from pipelines.speech_store import SpeechStore, Synthesis
+from pipelines.synthesize import PreparedSpeech, PromptItem
 from pipelines.types import TakeSpread
+from pipelines.workers import WorkerPool
 
 TAKES = 3
-"""How often each of the chosen prompts is said, the evaluation's own take included."""
+"""How often each of the chosen prompts is said."""
 TAKE_PROMPTS = 8
-"""Prompts that are said again: 16 degrees of freedom for each deviation, and a bounded price where a server asks one."""
+"""Prompts that are said so often: 16 degrees of freedom for each deviation, and a bounded price where a server asks one."""
+SHARD_PROMPTS = 2
+"""Prompts a shard, each with all its takes: what a killed run loses."""
 
 
-def prepare_takes(lab: Lab, prepared: PreparedSpeech) -> list[PreparedSpeech]:
-    """Plan what a voice must say again; nothing, where it says a text the same way each time.
+@dataclass(frozen=True)
+class Takes:
+    """What a voice must say several times."""
 
-    Each take has a store of its own, so that a second evaluation asks for none anew.
+    prepared: PreparedSpeech
+    """The evaluation, over the chosen prompts alone."""
+    stores: tuple[SpeechStore, ...]
+    """One for each take, so that a second evaluation asks for none anew."""
+    shards: tuple[tuple[SpeakJob, ...], ...]
+    """Each prompt's takes follow one another: a generator that was seeded when the voice was loaded gives the same numbers
+    to the first call of every process, and would make takes of several loadings alike."""
+
+    def said(self) -> list[PreparedSpeech]:
+        """The takes as evaluations of what was said, when all is said; the audio of all takes lies with the first."""
+        items = self.prepared.items
+        known = [store.load(item.key for item in items) for store in self.stores]
+        parts = [tuple(item for item in items if item.key in found) for found in known]
+        return [
+            replace(self.prepared, items=part, known=found, shards=())
+            for part, found in zip(parts, known, strict=True)
+            if part
+        ]
+
+
+def prepare_takes(lab: Lab, prepared: PreparedSpeech) -> Takes | None:
+    """Plan what a voice must say several times; nothing, where it says a text the same way each time.
 
     Args:
         lab: Where the stores are.
@@ -38,13 +65,33 @@ def prepare_takes(lab: Lab, prepared: PreparedSpeech) -> list[PreparedSpeech]:
     """
     items = chosen_prompts(prepared.items)
     if not items or is_repeatable(prepared.card):
-        return []
-    stores = [SpeechStore(lab.home.speech / f"take-{take}", prepared.fingerprint.digest) for take in range(2, TAKES + 1)]
-    known = [store.load(item.key for item in items) for store in stores]
-    return [
-        replace(prepared, items=items, unsupported=(), store=store, known=found, shards=speech_shards(items, found, store))
-        for store, found in zip(stores, known, strict=True)
-    ]
+        return None
+    stores = tuple(
+        SpeechStore(lab.home.speech / f"take-{take}", prepared.fingerprint.digest) for take in range(1, TAKES + 1)
+    )
+    whole = set.intersection(*(set(store.load(item.key for item in items)) for store in stores))
+    missing = {item.key: item.prompt for item in items if item.key not in whole}
+    jobs = [[SpeakJob(p.text, p.language, prepared.store.audio)] * TAKES for p in missing.values()]
+    shards = tuple(
+        tuple(job for takes in jobs[start : start + SHARD_PROMPTS] for job in takes)
+        for start in range(0, len(jobs), SHARD_PROMPTS)
+    )
+    return Takes(replace(prepared, items=items, unsupported=()), stores, shards)
+
+
+def say_takes(pool: WorkerPool, stores: Sequence[SpeechStore], shard: Sequence[SpeakJob]) -> ShardResult[Synthesis]:
+    """Say one shard and keep each take in its store."""
+    result = pool.speak(shard)
+    taken: Counter[tuple[str, str]] = Counter()
+    by_take: list[list[Synthesis]] = [[] for _ in stores]
+    for record in result.records:
+        key = (record.text_sha256, record.language or "")
+        by_take[taken[key]].append(record)
+        taken[key] += 1
+    for store, records in zip(stores, by_take, strict=True):
+        if records:
+            store.add(records)
+    return result
 
 
 def chosen_prompts(items: Sequence[PromptItem]) -> tuple[PromptItem, ...]:
@@ -58,7 +105,7 @@ def take_spread(takes: Sequence[Sequence[UtteranceScore]]) -> TakeSpread:
     """Measure how much the takes of a prompt differ, over the prompts that all takes have.
 
     Args:
-        takes: Scores of each take; the first may have more prompts than the others.
+        takes: Scores of each take.
     """
     by_id = [{score.id: score for score in take} for take in takes]
     shared = sorted(set.intersection(*(set(take) for take in by_id)))

@@ -197,7 +197,7 @@ def raise_alerts(
         if address is None:
             if kept.alert.id in {alert.id for alert in alerts}:
                 warn(kept.alert.text)
-        else:
+        elif kept.delivered_at is None:
             kept = _deliver(kept, address, warn, clock)
             _keep(path, kept)
         dealt.append(kept)

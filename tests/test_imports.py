@@ -117,7 +117,7 @@ def test_help_names_every_command(repository: Path) -> None:
         [sys.executable, "-m", "modellab", "--help"], capture_output=True, text=True, cwd=repository, timeout=120
     )
     assert done.returncode == 0
-    commands = "demo evaluate compare report up down status models corpus package serve parity"
+    commands = "demo evaluate compare report up down status models corpus package serve parity schedule"
     commands += " promote approve reject approvals registry"
     for command in commands.split():
         assert command in done.stdout

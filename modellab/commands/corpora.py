@@ -88,7 +88,9 @@ def summarize(name: str, data: Path) -> CorpusSummary:
 def list_all(json_: Json = False) -> None:
     """List the corpora with their size."""
     _, lab = open_lab()
-    rows = [summarize(name, lab.data) for name in list_corpora(lab.data)]
+    # Made from others, such as degraded variants; one of the same name under data/ is the one that the name finds.
+    derived = [name for name in list_corpora(lab.derived) if name not in list_corpora(lab.data)]
+    rows = [summarize(name, lab.data) for name in [*list_corpora(lab.data), *derived]]
     if json_:
         print_json(rows)
         return
@@ -97,7 +99,9 @@ def list_all(json_: Json = False) -> None:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("corpus", "utterances", "minutes", "speakers", "prompts", "words", "languages", "tasks"):
-        table.add_column(heading, justify="left" if heading in ("corpus", "languages", "tasks") else "right")
+        table.add_column(
+            heading, justify="left" if heading in ("corpus", "languages", "tasks") else "right", overflow="fold"
+        )
     for row in rows:
         minutes = None if row.minutes is None else f"{row.minutes:.1f}"
         counts = (row.utterances, minutes, row.speakers, row.prompts, row.words)

@@ -59,11 +59,15 @@ def list_models(json_: Json = False) -> None:
     if json_:
         print_json(rows)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    words = {"engine": [row.engine.replace("_", " ") for row in rows], "tasks": [", ".join(row.tasks) for row in rows]}
+    narrowest = {
+        heading: max((len(word) for text in texts for word in text.split()), default=0) for heading, texts in words.items()
+    }
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in ("model", "engine", "tasks", "stage", "state"):
-        # Where the terminal is narrow it is the engine's name that is broken.
-        whole = {"min_width": len("translation")} if heading == "tasks" else {"no_wrap": heading != "engine"}
-        table.add_column(heading, overflow="fold", **whole)
+        # Where the terminal is narrow, engines and tasks go on in a second line, and no word is broken.
+        least = narrowest.get(heading)
+        table.add_column(heading, min_width=least, no_wrap=least is None)
     for row in rows:
         table.add_row(
             row.model,

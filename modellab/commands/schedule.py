@@ -40,6 +40,8 @@ def schedule(
 
     Starts the local Prefect server if none runs.
     """
+    # Runs tell in Prefect's interface what they do; other commands keep Prefect silent.
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
     settings, lab = open_lab()
     from pipelines.schedule import due_slot, next_slot, read_record, read_schedule
     from registry.alerts import webhook_address

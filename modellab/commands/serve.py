@@ -74,7 +74,7 @@ def package(
 def serve(
     models: Annotated[
         list[str],
-        typer.Argument(help="Names of models, or asr or tts for what is in production; see `modellab models list`."),
+        typer.Argument(help="Names of models (`modellab models list`), or asr or tts for what is in production."),
     ],
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 3000,
     device: Device = None,

@@ -142,6 +142,11 @@ def _draw(plot: Plot) -> str:
         axes.set_facecolor("none")
         axes.tick_params(length=2.5, width=0.6)
         plot.draw(axes, palette)
+        # Laid out once, here: `savefig` would draw a figure that has a layout engine twice.
+        engine = figure.get_layout_engine()
+        assert engine is not None
+        engine.execute(figure)
+        figure.set_layout_engine("none")
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return buffer.getvalue()

@@ -86,6 +86,11 @@ def _environment() -> Environment:
     return environment
 
 
+def compile_template(template: str) -> None:
+    """Read a template of this folder and what it builds on, so that `render` need not."""
+    _environment().get_template(template)
+
+
 def render(template: str, values: Mapping[str, Any]) -> str:
     """Fill a template of this folder; every value is escaped but the package's own `Markup`."""
     return _environment().get_template(template).render(values)

@@ -55,3 +55,15 @@ def test_what_no_source_has_is_not_promised(rows: Mapping[str, dict[str, Any]], 
     """A fetch alone cannot help here: the folder comes first."""
     assert rows["speecht5"]["note"].startswith("put by hand into ${MODELLAB_LOCAL_WEIGHTS}/speecht5, as the card says")
     assert "hf download" in (repository / "models" / "cards" / "speecht5.yaml").read_text()
+
+
+def test_at_80_columns_a_row_has_several_lines_and_no_word_is_broken(make_project: Callable[[], Project]) -> None:
+    answer = make_project().run("models", "list", COLUMNS="80")
+    assert answer.code == 0, answer.err
+    head, *lines = answer.out.splitlines()
+    table = [line for line in lines if not re.match(r"\S+: ", line)]
+    assert max(len(line) for line in [head, *table]) <= 80
+    words = {word.strip(",") for line in table for word in line.split()}
+    cards = read_cards()
+    assert {*cards, *(task for card in cards.values() for task in card.tasks)} <= words
+    assert "transformers" in words, "an engine's name is not broken either"

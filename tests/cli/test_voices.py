@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import yaml
 
+from models.card import read_cards
 from tests.conftest import STARTER, Project
 
 CANDIDATE, BASELINE, LISTENER = "hibari", "piper-joe", "faster-whisper-tiny.en"
@@ -117,6 +118,29 @@ def test_the_terminal_tells_of_prompts_and_voices(project: Project, evaluated: A
     told = project.run("evaluate", CANDIDATE).out
     assert f"{CANDIDATE} on say: 5 prompts" in told and "(0 synthesised, 5 from the store)" in told
     assert "DNSMOS overall" in told and "Speaker similarity" in told and "round-trip WER, kind=plain" in told
+
+
+def test_a_voice_with_noise_is_asked_again_and_its_spread_is_told(project: Project, evaluated: Any) -> None:
+    """Piper with the voice's own noise: the same text never sounds the same twice."""
+    assert evaluated["takes"] is None, "hibari says a text the same way each time"
+    cards = project.root / "cards"
+    cards.mkdir()
+    card = read_cards()[BASELINE].model_dump(mode="json")
+    card |= {"name": "piper-noisy", "stage": "experimental", "decoding": {"noise_scale": None, "noise_w_scale": None}}
+    card["weights"]["sources"] = [{"kind": "convert", "card": BASELINE, "converter": "models.convert:same_files"}]
+    (cards / "piper-noisy.yaml").write_text(yaml.safe_dump(card))
+    ask = ("evaluate", "piper-noisy", "--limit", "2")
+    answer = project.run(*ask, "--json", MODELLAB_CARDS=str(cards))
+    assert answer.code == 0, answer.err
+    takes = answer.json()["takes"]
+    assert (takes["takes"], takes["prompts"]) == (3, 2)
+    assert 0 < takes["duration"] < 0.5 and 0 < takes["dnsmos_overall"] < 1
+    assert (
+        "2 prompts were said 3 times each; standard deviation within a prompt" in Path(answer.json()["report"]).read_text()
+    )
+    again = project.run(*ask, MODELLAB_CARDS=str(cards))
+    assert "(0 synthesised, 2 from the store)" in again.out and "said 3 times each" in again.out
+    assert "piper-noisy on cpu" not in again.err, "the takes are kept as well"
 
 
 def test_power_rests_on_the_two_voices(project: Project, evaluated: Any) -> None:

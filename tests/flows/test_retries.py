@@ -60,11 +60,13 @@ def shards_of(api: str, model: str) -> dict[str, tuple[str, int]]:
     The server takes task runs down a moment after they ended.
     """
     (flow,) = ask(api, "flow_runs", {"flow_runs": {"name": {"any_": [f"evaluate {model}"]}}})
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while True:
         runs = ask(api, "task_runs", {"task_runs": {"flow_run_id": {"any_": [flow["id"]]}}})
         shards = {run["name"]: (run["state_name"], run["run_count"]) for run in runs if run["name"].startswith("shard")}
-        if (shards and {state for state, _ in shards.values()} <= FINAL) or time.monotonic() > deadline:
+        # Their names say how many there are: some may be known before others.
+        complete = len(shards) in {int(name.rpartition(" ")[2]) for name in shards}
+        if (complete and {state for state, _ in shards.values()} <= FINAL) or time.monotonic() > deadline:
             return shards
         time.sleep(0.2)
 

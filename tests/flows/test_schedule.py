@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +21,7 @@ from pipelines.lab import Lab, Layout
 from pipelines.schedule import RunRecord, read_record, write_record
 from registry.history import open_history
 from tests.conftest import Project
+from tests.pipelines.test_dataversion import QUIET_GIT
 
 MODEL = "faster-whisper-tiny.en"
 IDS = ("harvard-spk1-snt1", "jfk-inaugural", "digits-theo-0", "cv-22058267")
@@ -53,7 +57,21 @@ def project(make_project: Callable[[], Project], starter: Path) -> Project:
     params["gate"] = {"resamples": 200, "rules": [usable, rule]}
     params["schedule"] = {"runs": {"nightly": {"cron": "0 2 * * *"}, "weekly": {"cron": "0 4 * * 0", "anew": True}}}
     (project.root / "params.yaml").write_text(yaml.safe_dump(params))
+    (project.root / ".gitignore").write_text("/.modellab\n/data\n")
+    git(project.root, "git", "init", "-q")
+    git(project.root, sys.executable, "-m", "dvc", "init", "-q")
+    commit_data(project.root)
     return project
+
+
+def git(root: Path, *command: str) -> None:
+    subprocess.run(command, cwd=root, check=True, capture_output=True, env={**os.environ, **QUIET_GIT})
+
+
+def commit_data(root: Path) -> None:
+    git(root, sys.executable, "-m", "dvc", "add", "-q", "data")
+    git(root, "git", "add", ".")
+    git(root, "git", "commit", "-qm", "data")
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +121,38 @@ def test_a_missed_run_is_caught_up_once(lab: Lab, caught_up: str) -> None:
     assert datetime.now(UTC) - record.slot < timedelta(days=1), "three nights were missed; the newest stands for all"
 
 
-def test_the_next_start_has_nothing_to_catch_up(project: Project, lab: Lab, caught_up: str) -> None:
-    assert "missed: []" in run(project, SERVE, lab.model_dump_json())
-    assert len(summaries(lab)) == 1
+def test_the_server_plans_the_nights_to_come(project: Project, caught_up: str) -> None:
+    """With SQLAlchemy 2.1 it could not, and said so in its log only (docs/development.md)."""
+    asked = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "deployments": {"name": {"any_": ["nightly"]}}}
+    request = urllib.request.Request(
+        f"{project.environment['PREFECT_API_URL']}/flow_runs/filter",
+        data=json.dumps(asked).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    deadline = time.monotonic() + 180  # its planner wakes up every minute
+    planned: list[Any] = []
+    while not planned and time.monotonic() < deadline:
+        planned = [run for run in json.load(urllib.request.urlopen(request)) if run["auto_scheduled"]]
+        time.sleep(1)
+    assert planned and all("T02:00:00" in run["expected_start_time"] for run in planned)
+
+
+def test_new_recordings_are_no_regression(project: Project, lab: Lab, starter: Path, caught_up: str) -> None:
+    """The model is held against its known-good evaluation on the data of that, and then known good on the newest."""
+    before = known_good(lab)
+    project.add_starter_part(starter, (*IDS, "nonspeech-silence"))
+    commit_data(project.root)
+    summary = json.loads(run(project, AD_HOC, lab.model_dump_json(), "{}").splitlines()[-1])
+    (found,) = summary["findings"]
+    assert found["verdict"] == "pass" and "It says what it said" in found["reason"]
+    assert found["known_good"] == before and found["data_version"] != before["data_version"]
+    assert known_good(lab)["data_version"] == found["data_version"] and summary["alerts"] == []
+    evaluations = [json.loads(path.read_text()) for path in lab.home.evaluations.glob("*/evaluation.json")]
+    assert sum(evaluation["timings"]["inferred"] for evaluation in evaluations) == len(IDS) + 1, "nothing twice"
+
+
+def known_good(lab: Lab) -> Any:
+    return json.loads(next((lab.home.schedules / "known-good").glob("*.json")).read_text())
 
 
 def test_a_regression_of_production_is_found_and_told(project: Project, lab: Lab, caught_up: str) -> None:
@@ -113,7 +160,7 @@ def test_a_regression_of_production_is_found_and_told(project: Project, lab: Lab
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    known = json.loads(next((lab.home.schedules / "known-good").glob("*.json")).read_text())
+    known = known_good(lab)
     path = lab.home.evaluations / known["run_id"] / "predictions.parquet"
     rows = pq.read_table(path).to_pylist()
     for row in rows:
@@ -129,10 +176,6 @@ def test_a_regression_of_production_is_found_and_told(project: Project, lab: Lab
     assert alert["kind"] == "regression" and alert["model"] == MODEL and alert["schedule"] == "ad hoc"
     events = [event for event in open_history(lab).events() if event.kind == "regression"]
     assert len(events) == 1 and events[0].origin == "schedule" and events[0].details["alert"] == alert["id"]
-    run(project, AD_HOC, lab.model_dump_json(), "{}")
-    assert len([event for event in open_history(lab).events() if event.kind == "regression"]) == 1, (
-        "one alert for one finding"
-    )
 
 
 def test_a_run_anew_infers_everything_again(project: Project, lab: Lab, caught_up: str) -> None:

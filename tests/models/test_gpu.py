@@ -21,7 +21,7 @@ def cuda_is_there() -> bool:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["faster-whisper-tiny.en", "whisper-tiny.en"])
+@pytest.mark.parametrize("name", ["faster-whisper-tiny.en", "whisper-tiny.en", "whisper-tiny.en-transformers"])
 def test_a_cuda_device_hears_the_same_sentence(
     name: str,
     cards: Mapping[str, ModelCard],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -201,9 +203,23 @@ def test_a_broken_connection_to_the_files_is_gone_on_with(hub_card: MakeCard, ca
 
 
 def test_a_hub_out_of_reach_is_said_soon(hub_card: MakeCard, cache: Path, tmp_path: Path) -> None:
-    nobody = fetch_elsewhere(cache, hub_card(), HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "hf"))
-    out, _ = nobody.communicate(timeout=20)  # the client's own retries take 23 s
-    assert "http://127.0.0.1:9 cannot be reached" in out
+    """After one question of ours: the client's own retries take 23 s, and come back to the hub several times."""
+    asked: list[object] = []
+
+    def hang_up(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # the listener was closed
+            while True:
+                connection, _ = listener.accept()
+                asked.append(connection)
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=hang_up, args=(listener,), daemon=True).start()
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        nobody = fetch_elsewhere(cache, hub_card(), HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path / "hf"))
+        out, _ = nobody.communicate(timeout=120)
+    assert f"{endpoint} cannot be reached" in out
+    assert len(asked) == 1
 
 
 def test_the_id_that_git_gives_a_file(tmp_path: Path) -> None:

