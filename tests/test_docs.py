@@ -194,14 +194,18 @@ def test_commands_and_their_options_exist(call: Call) -> None:
             continue
         if not word.startswith("-"):
             assert places, f"{word} is one argument too many"
-            values.append((places.pop(0).name, word))
+            values.append((places[0].name, word))
+            if places[0].nargs != -1:
+                places.pop(0)
             continue
         assert word in options, f"{command.name} has no option {word}: {sorted(options)}"
         if not options[word].is_flag and (rest or call.typed):
             assert rest, f"{word} wants a value"
             values.append((options[word].name, rest.pop(0)))
-    assert not call.typed or not any(place.required for place in places), "an argument is missing"
-    models = {value for name, value in values if name in ("model", "candidate", "against")}
+    assert not call.typed or not any(place.required and place.name not in dict(values) for place in places), (
+        "an argument is missing"
+    )
+    models = {value for name, value in values if name in ("model", "models", "candidate", "against")}
     assert not {name for name in models - {*read_cards(), *BUILT_IN_DOCS, "production"} if not PLACEHOLDER.match(name)}
 
 

@@ -118,5 +118,6 @@ def test_help_names_every_command(repository: Path) -> None:
     )
     assert done.returncode == 0
     commands = "demo evaluate compare report up down status models corpus package serve parity schedule"
+    commands += " promote approve reject approvals registry"
     for command in commands.split():
         assert command in done.stdout

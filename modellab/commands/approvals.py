@@ -172,6 +172,25 @@ def show_request(request: RequestId, json_: Json = False) -> None:
         out.print(f"Approve it with: modellab approve {found.id} --by NAME --reason TEXT", markup=False)
 
 
+@app.command("serve")
+def serve_requests(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 3100,
+) -> None:
+    """Serve the requests on loopback, for a proxy that names who is signed in (lifecycle.header in params.yaml)."""
+    _, lab = open_lab()
+    import uvicorn
+
+    from modellab.approvals_http import create_app
+    from serving.release import BentoSteps
+    from serving.run import LOOPBACK, check_port
+
+    check_port(port)
+    say = TerminalProgress().say
+    made = create_app(lab, BentoSteps(lab, say), say)
+    say(f"Requests at http://{LOOPBACK}:{port}/requests. Ctrl-C ends it.")
+    uvicorn.run(made, host=LOOPBACK, port=port, log_level="warning", proxy_headers=False)
+
+
 def _decide(lab: Lab, request_id: str, actor: Actor, reason: str) -> Request:
     from registry.evidence import approve_on_evidence
 

@@ -216,9 +216,7 @@ def _put(
     staging = staging_folder(lab.data, request.name)
     identity = json.dumps([str(source.root), source.layout, request.link, request.options.model_dump(mode="json")])
     open_staging(staging, identity)
-    kept = set()
-    if not source.prompts:
-        kept = stage_recordings(staging, plan, store, link=request.link, total=count)
+    kept = stage_recordings(staging, plan, store, link=request.link, total=count)
     write_manifest(staging, plan)
     document = config.model_dump(mode="json", exclude_defaults=True)
     (staging / CONFIG).write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipelines.corpus import CorpusConfig
+from pipelines.corpus import VOICE_KEYS, CorpusConfig
 from pipelines.ingest.found import Found, SourceOptions
 from pipelines.ingest.layouts import Source
 from pipelines.manifest import record_of
@@ -20,6 +20,7 @@ from pipelines.validate.lines import Line, Lines
 from pipelines.validate.store import FactsStore, stamp_of
 
 AUDIO_FOLDER = "audio"
+REFERENCE_KEY = "reference_audio_filepath"
 NAME_BYTES = 255
 """What file systems allow."""
 
@@ -32,6 +33,20 @@ class Planned:
     """`Line.audio` is the file in the source."""
     target: str | None = None
     """Place in the corpus's folder; None for prompts, and where the line cannot be read."""
+    voice: Mapping[str, Any] = field(default_factory=dict)
+    """What the line says to voices, beside its recording."""
+    reference: Path | None = None
+    """A recording of the speaker whom a voice should sound like, in the source."""
+    reference_target: str | None = None
+    """Its place in the corpus's folder."""
+
+    @property
+    def files(self) -> Iterator[tuple[Path, str]]:
+        """What is brought along: files of the source, and their places."""
+        if self.line.audio is not None and self.target is not None:
+            yield self.line.audio, self.target
+        if self.reference is not None and self.reference_target is not None:
+            yield self.reference, self.reference_target
 
 
 class Plan:
@@ -70,17 +85,31 @@ class Plan:
         if found.fault is not None:
             raise ValueError(found.fault)
         data = self._with_options(found.data)
+        reference, place = self._reference(data)
         if found.audio is None:
-            return Planned(Line(found.number, record_of(data, Prompt)))
-        audio, relative = self._inside(found)
-        target = relative if relative.parts[0] == AUDIO_FOLDER else PurePosixPath(AUDIO_FOLDER) / relative
+            return Planned(Line(found.number, record_of(data, Prompt)), reference=reference, reference_target=place)
+        audio, relative = self._inside(found.base, found.audio)
+        target = _placed(relative)
         data["audio_filepath"] = str(target)
         data.setdefault("id", str(relative.with_suffix("")))
         if "duration" not in data:
             facts = self._facts(audio)
             # Zero where it cannot be told: what is wrong with the file is told by the suites, and nothing is written.
             data["duration"] = 0.0 if facts is None else round(facts.duration_s, 3)
-        return Planned(Line(found.number, record_of(_spared(data), Utterance), audio=audio), str(target))
+        voice = {key: data.pop(key) for key in VOICE_KEYS if key in data}
+        line = Line(found.number, record_of(data, Utterance), audio=audio)
+        return Planned(line, str(target), voice, reference, place)
+
+    def _reference(self, data: dict[str, Any]) -> tuple[Path | None, str | None]:
+        """Resolve the recording of a speaker, where the line names one, and give it its place."""
+        name = data.get(REFERENCE_KEY)
+        if name is None:
+            return None, None
+        path, relative = self._inside(self._source.root, str(name))
+        if not path.is_file():
+            raise ValueError(f"{REFERENCE_KEY} {name!r} is not there")
+        data[REFERENCE_KEY] = str(_placed(relative))
+        return path, data[REFERENCE_KEY]
 
     def _with_options(self, given: Any) -> dict[str, Any]:
         data = dict(given)
@@ -92,19 +121,16 @@ class Plan:
             data["tags"] = {**(data.get("tags") or {}), **self._options.tags}
         return data
 
-    def _inside(self, found: Found) -> tuple[Path, PurePosixPath]:
+    def _inside(self, base: Path | None, name: str) -> tuple[Path, PurePosixPath]:
         """Resolve a recording's path, which must stay in the source whatever it is made of."""
-        assert found.audio is not None and found.base is not None
-        if (why := _bad_name(found.audio)) is not None:
-            raise ValueError(f"the path {found.audio!r} {why}")
-        path = (found.base / found.audio).resolve()
+        assert base is not None
+        if (why := _bad_name(name)) is not None:
+            raise ValueError(f"the path {name!r} {why}")
+        path = (base / name).resolve()
         for root in self._roots:
             if path.is_relative_to(root) and path != root:
-                # Named as the source names it where that stays inside, so that links within it keep their names.
                 return path, PurePosixPath(path.relative_to(root))
-        raise ValueError(
-            f"the path {found.audio!r} leaves the folder {self._source.root.name}; allow another folder with --audio"
-        )
+        raise ValueError(f"the path {name!r} leaves the folder {self._source.root.name}; allow another folder with --audio")
 
     def _facts(self, audio: Path) -> Facts | None:
         if self._store is None:
@@ -116,9 +142,8 @@ class Plan:
             return None
 
 
-def _spared(data: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what is written for voices, as `pipelines.corpus.utterance_of` does."""
-    return {key: value for key, value in data.items() if key != "spoken"}
+def _placed(relative: PurePosixPath) -> PurePosixPath:
+    return relative if relative.parts[0] == AUDIO_FOLDER else PurePosixPath(AUDIO_FOLDER) / relative
 
 
 def _bad_name(name: str) -> str | None:
@@ -132,8 +157,10 @@ def _bad_name(name: str) -> str | None:
     return None
 
 
-def manifest_line(row: Utterance | Prompt) -> str:
+def manifest_line(planned: Planned) -> str:
     """Write a line of a manifest, without what has its default."""
+    row = planned.line.row
+    assert row is not None
     data = row.model_dump(exclude_defaults=True)
-    order = list(type(row).model_fields)
-    return json.dumps({key: data[key] for key in order if key in data}, ensure_ascii=False) + "\n"
+    ordered = {key: data[key] for key in type(row).model_fields if key in data}
+    return json.dumps({**ordered, **planned.voice}, ensure_ascii=False) + "\n"

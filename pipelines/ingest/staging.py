@@ -16,7 +16,7 @@ from pathlib import Path
 from models.audio import HASH_CHUNK_BYTES
 from models.errors import CorpusError, StateError
 from pipelines.home import write_atomically
-from pipelines.ingest.plan import Plan, Planned, manifest_line
+from pipelines.ingest.plan import Plan, manifest_line
 from pipelines.manifest import MANIFEST
 from pipelines.progress import listener
 from pipelines.validate.store import FactsStore, stamp_of
@@ -59,14 +59,14 @@ def stage_recordings(folder: Path, plan: Plan, store: FactsStore, *, link: bool,
     progress.start("recordings linked" if link else "recordings copied", total)
     targets: set[str] = set()
     try:
-        rows = (planned for planned in plan.rows() if planned.target is not None)
+        files = (pair for planned in plan.rows() for pair in planned.files)
         with ThreadPoolExecutor(COPIERS) as pool:
-            while batch := list(islice(rows, BATCH)):
+            while batch := list(islice(files, BATCH)):
                 # Looked up here: the store's connection belongs to this thread.
-                work = [(planned, _expected(planned, store)) for planned in batch]
-                for _ in pool.map(lambda pair: _bring(folder, *pair, link=link), work):
+                work = [(source, target, store.digest_of(source, stamp_of(source))) for source, target in batch]
+                for _ in pool.map(lambda task: _bring(folder, *task, link=link), work):
                     pass
-                targets.update(str(planned.target) for planned in batch)
+                targets.update(target for _, target in batch)
                 progress.advance(len(batch))
     except OSError as error:
         raise StateError(
@@ -78,15 +78,9 @@ def stage_recordings(folder: Path, plan: Plan, store: FactsStore, *, link: bool,
     return targets
 
 
-def _expected(planned: Planned, store: FactsStore) -> str | None:
-    assert planned.line.audio is not None
-    return store.digest_of(planned.line.audio, stamp_of(planned.line.audio))
-
-
-def _bring(folder: Path, planned: Planned, sha256: str | None, *, link: bool) -> None:
-    """Bring one recording to its place; it appears there whole."""
-    assert planned.line.audio is not None and planned.target is not None
-    source, target = planned.line.audio, folder / planned.target
+def _bring(folder: Path, source: Path, place: str, sha256: str | None, *, link: bool) -> None:
+    """Bring one file to its place; it appears there whole, and as it was when it was measured, if it was."""
+    target = folder / place
     status = source.stat()
     with contextlib.suppress(OSError):
         there = target.stat()
@@ -97,7 +91,7 @@ def _bring(folder: Path, planned: Planned, sha256: str | None, *, link: bool) ->
     part.unlink(missing_ok=True)
     if link:
         _link(source, part)
-    elif _copy(source, part) != sha256:
+    elif _copy(source, part) != sha256 and sha256 is not None:
         part.unlink()
         raise CorpusError(
             f"{source.name} changed while it was being added.", "Run the command again when nothing writes to the source."
@@ -130,8 +124,7 @@ def write_manifest(folder: Path, plan: Plan) -> None:
     part = folder / f".{MANIFEST}.part"
     with part.open("w", encoding="utf-8") as file:
         for planned in plan.rows():
-            assert planned.line.row is not None
-            file.write(manifest_line(planned.line.row))
+            file.write(manifest_line(planned))
         file.flush()
         os.fsync(file.fileno())
     part.replace(folder / MANIFEST)

@@ -180,8 +180,30 @@ def test_prompts_are_added_too(shelf: Shelf) -> None:
     added = shelf.add("bank")
     assert (added.status, added.layout, added.power) == ("added", "prompts", "")
     row = json.loads((shelf.lab.data / "bank" / "manifest.jsonl").read_text())
-    assert row == {"id": "a", "text": "Dr. Lee.", "spoken": "Doctor Lee.", "tags": {"kind": "names"}}
+    assert row == {
+        "id": "a",
+        "text": "Dr. Lee.",
+        "spoken": "Doctor Lee.",
+        "reference_audio_filepath": "audio/lee.wav",
+        "tags": {"kind": "names"},
+    }
+    assert (shelf.lab.data / "bank" / "audio" / "lee.wav").read_bytes() == (shelf.source / "lee.wav").read_bytes()
     assert "normalizer: whisper-english" in (shelf.lab.data / "bank" / "corpus.yaml").read_text()
+
+
+def test_what_a_recording_says_to_voices_is_kept(shelf: Shelf) -> None:
+    sound(shelf.source / "a.wav", 1)
+    row = {
+        "audio_filepath": "a.wav",
+        "duration": 1.0,
+        "text": "It was $5.",
+        "spoken": "It was five dollars.",
+        "speaker": "x",
+    }
+    (shelf.source / "manifest.jsonl").write_text(json.dumps(row) + "\n")
+    (shelf.source / "corpus.yaml").write_text("tasks: [asr, tts]\n")
+    assert shelf.add().status == "added"
+    assert json.loads((shelf.lab.data / "calls" / "manifest.jsonl").read_text())["spoken"] == "It was five dollars."
 
 
 def test_the_power_of_what_was_added_is_told(shelf: Shelf) -> None:

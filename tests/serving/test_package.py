@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -217,6 +218,24 @@ def test_a_voice_speaks_over_http_as_it_was_heard(tmp_path: Path, shared_weights
     assert warnings_of(read_bundle(bento.bundle)) == (warning,)
 
 
+def test_one_service_holds_several_packages_and_ends_when_what_was_sent_is_written(
+    altered: Bento, shipped: Shipped, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = read_bundle(altered.bundle)
+    other = bundle.model_copy(update={"card": bundle.card.model_copy(update={"name": "other"})})
+    (altered.bundle / BUNDLE).write_text(other.model_dump_json())
+    monkeypatch.setenv("MODELLAB_BUNDLES", str(altered.bundle))
+    sample = shipped.samples[0]
+    with running(shipped.store, shipped.bento, tmp_path / "log") as (url, process):
+        client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        assert {model.id for model in client.models.list()} == {RECOGNISER, "other"}
+        for name in (RECOGNISER, "other"):
+            assert client.audio.transcriptions.create(model=name, file=sample.path, language="en").text == sample.text
+        stop = partial(process.send_signal, signal.SIGTERM)
+        assert live_transcript(url, sample, when_committed=stop) == sample.text
+        assert process.wait(60) == 0
+
+
 def test_what_is_packaged_already_is_asked_once(shipped: Shipped) -> None:
     again = ship(shipped.lab, shipped.store, RECOGNISER, quiet)
     assert (again.tag, again.reused, again.parity) == (shipped.bento.tag, True, None)
@@ -247,7 +266,7 @@ def test_a_client_is_told_when_the_answer_is_another(shipped: Shipped, tmp_path:
     assert (request.different.expected, request.different.found) == ("Something else.", sample.text)
 
 
-def live_transcript(url: str, sample: HeardSample) -> str:
+def live_transcript(url: str, sample: HeardSample, when_committed: Callable[[], object] = lambda: None) -> str:
     """Send a recording over a WebSocket, in one turn, and give what is written."""
     client = OpenAI(base_url=f"{url}/v1", api_key="none")
     with client.realtime.connect(model=RECOGNISER, extra_query={"language": "en"}) as connection:
@@ -259,6 +278,8 @@ def live_transcript(url: str, sample: HeardSample) -> str:
         connection.input_audio_buffer.commit()
         for event in connection:
             assert event.type != "error", event
+            if event.type == "input_audio_buffer.committed":
+                when_committed()
             if event.type == "conversation.item.input_audio_transcription.completed":
                 return event.transcript
     raise AssertionError("the connection ended before the text came")
