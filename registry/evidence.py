@@ -38,7 +38,7 @@ def data_identity(lab: Lab) -> str:
 
 def is_versioned(version: str) -> bool:
     """Whether a data version says all: DVC tracks the data, and the working tree is what it tracks."""
-    return len(version) > 16 and "+" not in version
+    return len(version) > 16 and not set("+#") & set(version)
 
 
 def circumstances(lab: Lab, task: Task) -> Circumstances:

@@ -83,19 +83,24 @@ def approve(request: RequestId, reason: Reason, by: By = None, json_: Json = Fal
     # Outside the flow, so that a refusal does not wait for a server to start.
     found = _decide(lab, request, actor, reason)
 
-    def work() -> Released:
-        from flows.release import release as run
+    if found.state == "released":
+        from registry.history import open_history
+        from serving.release import BentoSteps
+        from serving.release import release as finish
 
-        return run(lab, found.id, actor)
+        released = finish(lab, open_history(lab), found.id, actor, BentoSteps(lab, TerminalProgress().say))
+    else:
 
-    released = run_watched(lab, work)
+        def work() -> Released:
+            from flows.release import release as run
+
+            return run(lab, found.id, actor)
+
+        released = run_watched(lab, work)
     if json_:
         print_json(released)
-        return
-    replaced = f", in place of {released.replaced}" if released.replaced else ""
-    done = "was released before" if released.already else "is in production"
-    out.print(f"{released.production} {done} for {released.task}{replaced}.", markup=False)
-    out.print(f"Serve it with: modellab serve {released.task}", markup=False)
+    else:
+        _show_release(lab, released)
 
 
 def reject(request: RequestId, reason: Reason, by: By = None, json_: Json = False) -> None:
@@ -207,6 +212,19 @@ def _stale(lab: Lab, requests: list[Request]) -> dict[str, str | None]:
     waiting = {request.task for request in requests if request.state in ("open", "approved")}
     state, now = read_state(lab), {task: circumstances(lab, task) for task in waiting}
     return {r.id: staleness(state, r, now[r.task]) if r.state in ("open", "approved") else None for r in requests}
+
+
+def _show_release(lab: Lab, released: Released) -> None:
+    from registry.stages import production_version, read_state
+
+    replaced = f", in place of {released.replaced}" if released.replaced else ""
+    now = production_version(read_state(lab), released.task)
+    if now != released.production:
+        out.print(f"{released.production} was released on {released.at[:16]}; {now} has come since.", markup=False)
+        return
+    since = f" since {released.at[:16]}" if released.already else ""
+    out.print(f"{released.production} is in production for {released.task}{since}{replaced}.", markup=False)
+    out.print(f"Serve it with: modellab serve {released.task}", markup=False)
 
 
 def _show_promotion(promotion: Promotion) -> None:
