@@ -17,9 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import wave
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 from corpus_project import REPOSITORY, Cost, make_project, run, start, write_sound
 
 RATE_HZ = 4_000
@@ -36,12 +38,26 @@ print(kept, time.perf_counter() - began, peak_memory_mib() - before)
 """
 
 
+NOISE = np.random.default_rng(0).integers(-6000, 6000, 1 << 22, dtype=np.int16).tobytes()
+
+
+def write_quickly(path: Path, number: int) -> None:
+    """Write a WAV file of noise that no other number has; the standard library alone takes a tenth of libsndfile's time."""
+    length = round(SECONDS * RATE_HZ) * 2
+    start_ = number * 38 % (len(NOISE) - length)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE_HZ)
+        file.writeframes(NOISE[start_ : start_ + length])
+
+
 def make_source(folder: Path, count: int) -> None:
     with (folder / "manifest.jsonl").open("w") as manifest:
         for number in range(count):
             name = f"{number // 1000:03}/u{number:06}.wav"
             (folder / "audio" / name).parent.mkdir(parents=True, exist_ok=True)
-            write_sound(folder / "audio" / name, number, SECONDS, RATE_HZ)
+            write_quickly(folder / "audio" / name, number)
             row = {
                 "id": f"u{number:06}",
                 "audio_filepath": f"audio/{name}",
@@ -79,7 +95,7 @@ def kill_half_way(root: Path, arguments: list[str], half: int) -> tuple[float, i
 
 
 def told(what: str, cost: Cost) -> None:
-    print(f"{what}: {cost.seconds:.0f} s, peak {cost.peak_mib:.0f} MiB", flush=True)
+    print(f"{what}: {cost.seconds:.0f} s, {cost.cpu_s:.0f} s of processor, peak {cost.peak_mib:.0f} MiB", flush=True)
 
 
 def main() -> None:

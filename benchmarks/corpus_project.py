@@ -22,6 +22,8 @@ class Cost:
     """What one command took."""
 
     seconds: float
+    cpu_s: float
+    """Processor time of the command and its processes; on a busy machine it says more than the clock."""
     peak_mib: float
     """Largest resident size of the command's own process."""
     answer: Any
@@ -60,7 +62,8 @@ def run(root: Path, *arguments: str) -> Cost:
     printed = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0, printed[-2000:]
-    return Cost(time.perf_counter() - began, usage.ru_maxrss / 1024, json.loads(printed))
+    seconds = time.perf_counter() - began
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, json.loads(printed))
 
 
 def write_sound(path: Path, seed: int, seconds: float, rate_hz: int) -> None:

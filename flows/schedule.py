@@ -148,6 +148,9 @@ def check_model(lab: Lab, one: Watched, checks: Checks) -> Regression | None:
         return judge(lab, one, request, newest, policy)
     except LabError as error:
         return regression.not_evaluated(one.task, one.model, one.role, str(error))
+    except Exception as error:  # whatever it is: the others are evaluated, and production's blindness is told
+        get_run_logger().exception("%s could not be evaluated", one.model)
+        return regression.not_evaluated(one.task, one.model, one.role, f"{type(error).__name__}: {error}")
 
 
 @task(name="judge", cache_policy=NO_CACHE, persist_result=False)

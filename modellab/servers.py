@@ -36,6 +36,8 @@ class ServerSpec(Record):
     health: str
     port: int
     command: tuple[str, ...]
+    environment: dict[str, str] = {}
+    """Variables for the server's process, besides those of this one."""
 
 
 class ServerRecord(Record):
@@ -67,6 +69,11 @@ def specs(home: Home, prefect_port: int, mlflow_port: int) -> tuple[ServerSpec, 
             health=f"http://{HOST}:{prefect_port}/api/health",
             port=prefect_port,
             command=(*python, "prefect", "server", "start", "--host", HOST, "--port", str(prefect_port)),
+            environment={
+                # The pages in the browser would ask port 4200, whatever port the server has.
+                "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{prefect_port}/api",
+                "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+            },
         ),
         ServerSpec(
             name="mlflow",
@@ -183,7 +190,13 @@ def _spawn(home: Home, spec: ServerSpec) -> psutil.Process:
     with (home.servers / f"{spec.name}.log").open("ab") as log:
         # A session of its own, so that Ctrl-C in this terminal does not reach it.
         child = subprocess.Popen(
-            spec.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=home.root
+            spec.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=home.root,
+            env={**os.environ, **spec.environment},
         )
     process = psutil.Process(child.pid)
     record = ServerRecord(name=spec.name, url=spec.url, pid=child.pid, started=process.create_time())

@@ -126,8 +126,3 @@ def refusal(error: EngineError) -> ApiError:
         log_failure(error.__cause__ or error, "loading")
         return unavailable(error.message)
     return invalid("model", str(error), "engine_refused")
-
-
-def can_be_steered(model: ServedModel) -> bool:
-    """Say whether a model's engine takes a prompt and a temperature for one call."""
-    return model.has("steered")

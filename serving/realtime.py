@@ -48,7 +48,7 @@ def router(service: Service, admission: Admission) -> APIRouter:
                     asked,
                     still=partial(admission.still, socket.scope, record),
                     again=partial(admission.again, record),
-                    threads=service.uploads.threads,
+                    threads=service.uploads.live_threads,
                 ).run()
             except WebSocketDisconnect as gone:
                 record.close_code = gone.code

@@ -108,27 +108,30 @@ class RealtimeSession:
                 done, _ = await asyncio.wait(watched, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
                 if hearing in done:
                     hearing.result()
-                self._check(draining.done())
-                if receiving in done:
+                self._check_key()
+                if receiving in done:  # before the end, of which its sender knew nothing
                     message = receiving.result()
                     receiving = None
                     if message["type"] == "websocket.disconnect":
                         raise WebSocketDisconnect(message.get("code", 1005))
                     self._last_came = time.monotonic()
                     await self._take(message.get("text"), message.get("bytes"))
+                self._check_time(draining.done())
         finally:
             for task in (receiving, draining):
                 if task is not None:
                     task.cancel()
 
-    def _check(self, draining: bool) -> None:
-        now = time.monotonic()
-        if draining:
-            raise EndError("server_shutting_down", "The service ends; connect again later.", GOING_AWAY)
+    def _check_key(self) -> None:
         try:
             self._still()
         except ApiError as error:
             raise EndError(error.code, error.message, POLICY, finish=False) from error
+
+    def _check_time(self, draining: bool) -> None:
+        now = time.monotonic()
+        if draining:
+            raise EndError("server_shutting_down", "The service ends; connect again later.", GOING_AWAY)
         if now - self._began > self._settings.max_session_s:
             most = f"A session lasts at most {self._settings.max_session_s:g} s."
             raise EndError("session_expired", most, NORMAL)

@@ -49,12 +49,14 @@ class Uploads:
         """Take the limits."""
         self._limits = settings.audio_limits
         self._max_decode_s = settings.max_decode_s
-        self.threads = ThreadPoolExecutor(2, "decode")
-        """Where sound is decoded and looked at."""
+        self._threads = ThreadPoolExecutor(2, "decode")
+        self.live_threads = ThreadPoolExecutor(2, "live")
+        """Where live sound is looked at: it does not wait for the decoding of a long upload."""
 
     def close(self) -> None:
         """Let what is being decoded end."""
-        self.threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._threads, self.live_threads):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     async def read(self, request: Request, known: frozenset[str]) -> Form:
         """Read a request's form and decode its file.
@@ -81,7 +83,7 @@ class Uploads:
 
     async def _decoded(self, file: UploadFile) -> Audio:
         # The thread may outlive this request by as long as the limits allow, so it has a file of its own.
-        call = asyncio.get_running_loop().run_in_executor(self.threads, _decode, file.file, self._limits)
+        call = asyncio.get_running_loop().run_in_executor(self._threads, _decode, file.file, self._limits)
         try:
             async with asyncio.timeout(self._max_decode_s):
                 return await asyncio.shield(call)

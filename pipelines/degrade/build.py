@@ -8,16 +8,14 @@ folder beside the result and not made again; the result appears whole, by a rena
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -26,90 +24,16 @@ from pydantic import ValidationError
 
 from models.audio import decode, file_sha256
 from models.errors import AudioError, CorpusError
-from models.types import Record
 from pipelines.corpus import CONFIG, Corpus
 from pipelines.degrade.effects import Means, Sound, degrade
-from pipelines.degrade.steps import VARIANT, Step
+from pipelines.degrade.recipe import RECORD, Made, Recipe, Variant, VariantReport, describe, read_variant
+from pipelines.degrade.steps import VARIANT
 from pipelines.home import write_atomically
 from pipelines.manifest import MANIFEST
 from pipelines.types import Utterance
 
-VERSION = "1"
-"""Of the effects: raised whenever the same recipe would give other bytes."""
-LIBRARIES = ("numpy", "scipy", "soxr", "soundfile")
-"""Their versions are a part of the recipe, for a release may move a sample."""
-RECORD = "variant.json"
 DONE = "done.jsonl"
 FAULTS_SHOWN = 5
-
-
-class Recipe(Record):
-    """Everything that decides a variant's bytes, beside the recordings."""
-
-    source: str
-    """The corpus."""
-    variant: str
-    """Name of the variant."""
-    steps: tuple[Step, ...]
-    """What is done."""
-    seed: int
-    """See `DegradeParams.seed`."""
-    sounds: dict[str, str]
-    """Noise or impulse response → sha256 of its file."""
-    libraries: dict[str, str]
-    """Library → version."""
-    version: str = VERSION
-    """See `VERSION`."""
-
-    @property
-    def digest(self) -> str:
-        """Digest of all the above."""
-        return hashlib.sha256(self.model_dump_json().encode("utf-8")).hexdigest()
-
-
-class Made(Record):
-    """One recording of a variant."""
-
-    id: str
-    """Of the utterance, in both corpora."""
-    source_sha256: str
-    """Digest of the recording it was made of."""
-    audio_filepath: str
-    """Where it is, relative to the variant's folder."""
-    duration: float
-    """Length in seconds."""
-    facts: dict[str, str]
-    """What was drawn and done."""
-    tags: dict[str, str]
-    """Tags that the steps made untrue, with what is true."""
-    clipped: int
-    """Samples cut off at full scale."""
-
-
-class Variant(Record):
-    """``variant.json``: how a variant was made. Its presence marks a folder that may be made anew."""
-
-    recipe: Recipe
-    recordings: tuple[Made, ...]
-
-
-class VariantReport(Record):
-    """What making one variant came to. `corpus degrade --json` prints a list of them."""
-
-    corpus: str
-    """Name of the new corpus."""
-    variant: str
-    """Value of its tag ``variant``."""
-    folder: Path
-    """Where it is."""
-    recordings: int
-    """How many it has."""
-    made: int
-    """Recordings made in this run; the rest were there."""
-    minutes: float
-    """Length of all."""
-    clipped: int
-    """Recordings in which samples were cut off at full scale."""
 
 
 @dataclass(frozen=True)
@@ -136,14 +60,6 @@ class Order:
     def partial(self) -> Path:
         """Where it grows; no name of a corpus begins with a dot."""
         return self.into / f".{self.name}.partial"
-
-
-def libraries() -> dict[str, str]:
-    """Versions of `LIBRARIES`, and of libsndfile, whose encoders and decoders are used."""
-    import soundfile
-
-    found = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    return {**found, "libsndfile": soundfile.__libsndfile_version__}
 
 
 def build(order: Order, workers: int, advance: Callable[[int], None]) -> VariantReport:
@@ -275,14 +191,6 @@ def _finished(order: Order) -> dict[str, tuple[Path, Made]]:
     return found
 
 
-def read_variant(folder: Path) -> Variant | None:
-    """Read how a variant was made; None where the folder is none, or its record cannot be read."""
-    try:
-        return Variant.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
-        return None
-
-
 def _check_place(order: Order) -> None:
     if order.folder.exists() and not (order.folder / RECORD).is_file() and any(order.folder.iterdir()):
         raise CorpusError(
@@ -350,20 +258,3 @@ def _flac(sound: Sound) -> bytes:
     samples = np.clip(sound.samples, -1.0, 1.0)
     soundfile.write(buffer, samples, sound.rate_hz, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
-
-
-def describe(steps: Iterable[Step]) -> str:
-    """Say what is done, in words: ``noise (snr_db 10), telephone (law a-law)``."""
-    return ", ".join(_described(step.model_dump(exclude={"kind"}, exclude_none=True), step.kind) for step in steps)
-
-
-def _described(values: Mapping[str, Any], kind: str) -> str:
-    inside = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items())
-    return f"{kind} ({inside})" if inside else kind
-
-
-def sounds_used(steps: Sequence[Step], means: Means) -> dict[str, str]:
-    """The noises and rooms that a variant may draw from, with their digests."""
-    kinds = {step.kind for step in steps}
-    used = {f"noise/{sound.name}": sound.sha256 for sound in means.noises if "noise" in kinds}
-    return used | {f"room/{sound.name}": sound.sha256 for sound in means.rooms if "room" in kinds}

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from models.errors import CorpusError
 from pipelines.corpus import Corpus, find_corpus
-from pipelines.degrade.build import Order, Recipe, VariantReport, build, libraries, sounds_used
+from pipelines.degrade.build import Order, build
 from pipelines.degrade.effects import Means
+from pipelines.degrade.recipe import Recipe, VariantReport, libraries, sounds_used
 from pipelines.degrade.sounds import SoundFile, find_sounds
 from pipelines.degrade.steps import VARIANT, DegradeParams, Step, read_degrade
 from pipelines.lab import Lab

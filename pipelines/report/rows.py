@@ -52,7 +52,7 @@ def whole_numbers(axes: Axes, which: str) -> None:
     """Put the ticks of the x or y axis, which counts things, on whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
-    (axes.xaxis if which == "x" else axes.yaxis).set_major_locator(MaxNLocator(nbins="auto", integer=True))
+    (axes.xaxis if which == "x" else axes.yaxis).set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
 
 
 def log_axis(axes: Axes) -> None:

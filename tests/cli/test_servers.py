@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -80,6 +81,14 @@ def test_both_servers_run_on_the_ports_that_were_asked_for_and_answer(
         assert psutil.pid_exists(up[name]["pid"])
         assert answers(up[name]["url"] + health)
         assert answers(up[name]["url"]), "the user interface"
+
+
+@pytest.mark.real
+def test_prefects_pages_ask_the_server_that_sent_them(up: dict[str, dict[str, Any]]) -> None:
+    """Left alone they would ask port 4200, and show nothing but an error on any other."""
+    with urllib.request.urlopen(f"{up['prefect']['url']}/ui-settings", timeout=30) as answer:
+        told = json.load(answer)
+    assert told["api_url"] == f"{up['prefect']['url']}/api"
 
 
 @pytest.mark.real

@@ -45,6 +45,7 @@ def test_a_recording_that_is_not_there_is_told_by_the_suite(shelf: Shelf) -> Non
 
 def test_a_corpus_is_never_overwritten_and_an_update_is_told(versioned: Shelf) -> None:
     text_beside(versioned.source)
+    shipped = versioned.left()
     first = versioned.add(speaker="x", commit=True)
     assert first.commit and first.data_version and first.git == ()
     assert git(versioned.lab.project, "show", "--name-only", "--format=%s", "HEAD").split("\n\n") == [
@@ -74,7 +75,7 @@ def test_a_corpus_is_never_overwritten_and_an_update_is_told(versioned: Shelf) -
     ]
     assert second.git == ("git add data.dvc", 'git commit -m "Update the corpus calls"')
     assert not (versioned.lab.data / "calls" / "audio" / "b" / "b-1.wav").exists()
-    assert versioned.left() == {"calls", "starter", "prompts-plain", "prompts-hard"}
+    assert versioned.left() == {"calls", *shipped}
     assert data_version(versioned.lab.project) == second.data_version
     # What was just added is known: its validation reads nothing.
     assert validate_corpus(versioned.lab, "calls").measured == 0
@@ -173,9 +174,9 @@ def test_links_leave_the_source_as_it_is(versioned: Shelf) -> None:
 
 
 def test_prompts_are_added_too(shelf: Shelf) -> None:
-    (shelf.source / "manifest.jsonl").write_text(
-        '{"id": "a", "text": "Dr. Lee.", "spoken": "Doctor Lee.", "kind": "names"}\n'
-    )
+    sound(shelf.source / "lee.wav", 5)
+    line = {"id": "a", "text": "Dr. Lee.", "spoken": "Doctor Lee.", "kind": "names", "reference_audio_filepath": "lee.wav"}
+    (shelf.source / "manifest.jsonl").write_text(json.dumps(line) + "\n")
     (shelf.source / "corpus.yaml").write_text("name: theirs\ntasks: [tts]\nnormalizer: whisper-english\n")
     added = shelf.add("bank")
     assert (added.status, added.layout, added.power) == ("added", "prompts", "")
@@ -202,7 +203,7 @@ def test_what_a_recording_says_to_voices_is_kept(shelf: Shelf) -> None:
     }
     (shelf.source / "manifest.jsonl").write_text(json.dumps(row) + "\n")
     (shelf.source / "corpus.yaml").write_text("tasks: [asr, tts]\n")
-    assert shelf.add().status == "added"
+    assert shelf.add(speaker="x").status == "added"
     assert json.loads((shelf.lab.data / "calls" / "manifest.jsonl").read_text())["spoken"] == "It was five dollars."
 
 

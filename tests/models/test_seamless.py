@@ -229,6 +229,9 @@ def test_a_long_recording_is_heard_in_windows_one_at_a_time(make: Make, long: Sa
     assert len(sizes) == 2
     assert max(sizes) <= 5 * 50  # a feature is 20 ms
     assert heard.words == ()
+    assert [piece.text for piece in engine.transcribe_stream(long, language="en")] == [
+        ENGLISH[JOY], f" {ENGLISH[SURPASSED]}",
+    ]  # fmt: skip
 
 
 def test_beyond_the_cap_a_window_is_cut_short(make: Make, clip: Clip) -> None:

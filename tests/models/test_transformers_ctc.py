@@ -158,6 +158,9 @@ def test_windows_are_heard_and_joined_as_by_hand(overfitted: Path, known: dict[s
     heard = load(overfitted, WINDOWED).transcribe(samples, language=None)
     assert heard.text.split() == processor.tokenizer.decode(ids).split()
     assert len(heard.words) > 5
+    pieces = list(load(overfitted, WINDOWED).transcribe_stream(samples, language=None))
+    assert len(pieces) > 2 and "".join(piece.text for piece in pieces) == heard.text
+    assert [word for piece in pieces for word in piece.words] == list(heard.words)
     offsets = processor.tokenizer.decode(ids, output_word_offsets=True).word_offsets
     assert [word.start_s for word in heard.words] == pytest.approx([word["start_offset"] * 0.02 for word in offsets])
 

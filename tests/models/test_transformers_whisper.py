@@ -304,6 +304,15 @@ def test_a_long_recording_is_heard_in_windows_that_join(engine: Engines, clip: C
 
 
 @pytest.mark.real
+def test_a_stream_joins_to_the_whole(engine: Engines, clip: Clip) -> None:
+    heard = engine(TINY)
+    assert isinstance(heard, TransformersWhisper)
+    samples = clip("digits-george-0.flac")
+    pieces = list(heard.transcribe_stream(samples, language="en"))
+    assert pieces and "".join(piece.text for piece in pieces) == heard.transcribe(samples, language="en").text
+
+
+@pytest.mark.real
 def test_a_doubtful_window_is_silence_unless_the_rule_is_off(engine: Engines, clip: Clip) -> None:
     noise = clip("nonspeech-noise2.wav")
     assert engine(TINY).transcribe(noise, language="en").text == ""

@@ -22,6 +22,7 @@ from pipelines.degrade.codecs import transcode
 from pipelines.degrade.effects import Means, Sound, degrade
 from pipelines.degrade.level import HANGOVER_S, MARGIN_DB, TIME_CONSTANT_S, Samples, power_db, speech_level
 from pipelines.degrade.order import degrade_corpus
+from pipelines.degrade.recipe import read_variant
 from pipelines.degrade.sounds import find_sounds
 from pipelines.degrade.steps import DegradeParams, read_degrade
 from pipelines.lab import Lab, Layout
@@ -314,7 +315,7 @@ def test_a_users_own_noise_and_rooms(lab: Lab, tmp_path: Path) -> None:
     shutil.rmtree(lab.data / "degrade")
     (report,) = degrade_corpus(lab, "mini", ["noise-10db"], noise=hum, into=tmp_path / "elsewhere")
     assert report.folder == tmp_path / "elsewhere" / "mini-noise-10db"
-    variant = building.read_variant(report.folder)
+    variant = read_variant(report.folder)
     assert variant is not None and list(variant.recipe.sounds) == ["noise/hum.wav"]
     assert {made.facts["noise"] for made in variant.recordings} == {"hum.wav"}
     assert len(read_corpus(report.folder).utterances) == 4

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from pipelines.report.comparison_plots import comparison_plots, paired_deltas, plot_differences
 from pipelines.report.figures import _PLACEHOLDERS, Plot
 from pipelines.report.plots import evaluation_plots, plot_rate_against, plot_slices, plot_speed
+from pipelines.report.rows import whole_numbers
 from pipelines.report.selection import paired, slice_groups
 from tests.report.factory import make_comparison, make_evaluation, make_metric, make_rule, make_score, make_scores
 from tests.report.html_page import Page
@@ -131,3 +132,10 @@ def test_words_invented_without_speech_do_not_hide_the_errors_in_speech() -> Non
     pairs = [*paired(SCORES, BASELINE), *paired([quiet], [noise])]
     told = plot_differences(pairs)
     assert told is not None and told.caption == plot_differences(paired(SCORES, BASELINE)).caption  # type: ignore[union-attr]
+
+
+def test_an_axis_of_whole_numbers_has_no_others_even_where_there_is_one_bar() -> None:
+    axes = Figure().subplots()
+    axes.set_xlim(0.3, 1.7)
+    whole_numbers(axes, "x")
+    assert [tick for tick in axes.get_xticks() if 0.3 <= tick <= 1.7] == [1.0]

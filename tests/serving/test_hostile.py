@@ -49,6 +49,9 @@ PER_DECODE_BYTES = 2 * MAX_AUDIO_S * RATE_HZ * 4 + 40 * MIB
 GROWTH_BYTES = DECODES * PER_DECODE_BYTES + AT_ONCE * MAX_UPLOAD_BYTES + 40 * MIB
 """Two decodes, the bodies on their way, and what allocators keep. Ten hours of samples would be 2.2 GB."""
 
+ENGINE_BYTES = 100 * MIB
+"""What the engine takes for two recordings heard together. A block of 30 s of 8 channels at 192 kHz would be 184 MB."""
+
 
 @dataclass(frozen=True)
 class Alone:
@@ -171,5 +174,6 @@ def test_what_is_allowed_and_expensive_stays_within_the_same_memory(alone: Alone
 
     growth = alone.growth(all_at_once)
     assert [status for status, _ in answers] == [200] * DECODES, answers
-    assert growth < GROWTH_BYTES, f"{growth / MIB:.0f} MiB more than at rest, at most {GROWTH_BYTES / MIB:.0f} are expected"
-    print(f"\nallowed: {growth / MIB:.0f} MiB of growth at the peak, {GROWTH_BYTES / MIB:.0f} allowed")
+    most = GROWTH_BYTES + ENGINE_BYTES
+    assert growth < most, f"{growth / MIB:.0f} MiB more than at rest, at most {most / MIB:.0f} are expected"
+    print(f"\nallowed: {growth / MIB:.0f} MiB of growth at the peak, {most / MIB:.0f} allowed")

@@ -136,6 +136,19 @@ def test_the_weights_are_fetched_once_and_mended(encoder: Path, tmp_path: Path, 
     assert asked == [CHECKPOINT], "a damaged file is fetched again"
 
 
+@pytest.mark.real
+def test_a_folder_of_this_machine_comes_first(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = deliver_bytes(b"", monkeypatch)
+    monkeypatch.setenv("MODELLAB_LOCAL_WEIGHTS", str(encoder.parents[1]))
+    assert fetch_speaker_encoder(tmp_path, lambda line: None).read_bytes() == encoder.read_bytes() and not asked
+    (tmp_path / "local" / NAME).mkdir(parents=True)
+    (tmp_path / "local" / NAME / FILE).write_bytes(b"other")
+    monkeypatch.setenv("MODELLAB_LOCAL_WEIGHTS", str(tmp_path / "local"))
+    with pytest.raises(WeightsError, match="expected sha256"):
+        fetch_speaker_encoder(tmp_path / "fresh", lambda line: None)
+    assert asked == [CHECKPOINT], "another file there is passed over"
+
+
 def test_another_checkpoint_is_not_even_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deliver_bytes(pickle.dumps({"model_state": {}}), monkeypatch)
     monkeypatch.setattr("models.engines.ge2e.checkpoint_tensors", lambda path: pytest.fail("it was read"))
