@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Annotated
 
 import typer
@@ -101,6 +102,7 @@ def rollback(
     from serving.release import BentoSteps, roll_back
 
     wanted = _task(task)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the service that is asked for parity ends with us
     actor, steps = identify(by, os.environ), BentoSteps(lab, TerminalProgress().say)
     done = roll_back(lab, open_history(lab), wanted, actor, reason, read_rules(lab.params), steps)
     if json_:
