@@ -189,7 +189,9 @@ def _fetch(project: Path, repo: Any, commit: str) -> None:
     # DVC sees a revision as a file system of its own, whose root is git's.
     within = (_git(project, "rev-parse", "--show-prefix") or "").strip()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        repo.fetch(targets=[f"/{within}{POINTER}"], revs=[commit], workspace=False)
+        # Remotes are where they are now, not where that revision's config had them.
+        now = {section: dict(repo.config[section]) for section in ("core", "remote")}
+        repo.fetch(targets=[f"/{within}{POINTER}"], revs=[commit], workspace=False, config=now)
 
 
 def _lacking(cache: Any, version: str) -> bool:
