@@ -13,7 +13,7 @@ LFM_HEADER := \# Every pin of the environment lfm, for CPython 3.12 on Linux x86
 
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup data demo demo-voices test test-bento test-sctk test-postgres env-lfm test-lfm lock-lfm check format docs bench soak lock clean help
+.PHONY: setup data demo demo-voices test test-bento test-sctk test-postgres env-lfm test-lfm lock-lfm check format docs bench bench-big soak lock clean help
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,8 +73,14 @@ test-lfm: data env-lfm  ## Run ASR and TTS of LFM2.5-Audio through liquid-audio,
 test-bento: data  ## Serve exported packages from fresh environments: several minutes, 400 MB from the package index
 	$(BIN)/python -m pytest tests/serving/test_elsewhere.py -m bento
 
+# Helpers are named after what they make (bare_loop, bento_service, corpus_project); the two that take long have targets.
+BENCHMARKS := $(filter-out %/bare_loop.py %/bento_service.py %/bento_soak.py %/corpus_project.py %/corpus_200k.py,$(wildcard benchmarks/*.py))
+
 bench: data  ## Run the benchmarks: ratios measured side by side in one run
-	for file in benchmarks/[!b]*.py benchmarks/bootstrap_100k.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+bench-big: data  ## Add, validate and slice a corpus of 200,000 utterances, killed half-way (an hour and more)
+	$(BIN)/python benchmarks/corpus_200k.py
 
 soak: data  ## Load a packaged service with twice what it can serve, for SECONDS (600): no crash, no growth, all answered
 	$(BIN)/python benchmarks/bento_soak.py --seconds $(SECONDS)

@@ -8,6 +8,7 @@ one process at a time fetch a card.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -197,6 +198,26 @@ class _Fetch:
             return read_marker(card, self.cache / card.name).sha256
         except WeightsError:
             return {}
+
+
+def take_verified(source: Path, target: Path, digest: str) -> None:
+    """Link or copy one weight file, and read it once more: what leaves the cache is what was verified.
+
+    Args:
+        source: In the cache.
+        target: The new file; its folder is made.
+        digest: The sha256 that it was verified by, 64 hex digits.
+
+    Raises:
+        WeightsError: The file has changed since.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+    if file_sha256(target) != digest:
+        raise WeightsError(f"{source} has changed since it was verified.", "Run: modellab models fetch MODEL")
 
 
 def _key(source: WeightSource) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from models.errors import PolicyError, unknown_name
 from models.types import Record, Task
 from pipelines.metrics import MACHINE_METRICS, TIMED, TIMED_QUANTILES, metrics_of
+from pipelines.params import read_section
 from pipelines.stats.quantiles import blocks_for_quantile
 
 EVERYTHING = "all"
@@ -181,19 +181,7 @@ def read_policy(path: Path, task: Task = "asr") -> Policy:
         PolicyError: The file is missing, broken, or a rule is wrong; the first fault is named.
     """
     section = SECTIONS[task]
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if (rules := (data or {}).get(section)) is None:
-            raise PolicyError(f"{path.name}: {section} is missing: it holds the rules for {task}.", "See docs/gate.md.")
-        policy = Policy.model_validate(rules)
-    except FileNotFoundError as error:
-        raise PolicyError(f"{path} does not exist.", "Restore it from git: it holds the gate's rules.") from error
-    except (yaml.YAMLError, AttributeError) as error:
-        raise PolicyError(f"{path} is not valid YAML: {' '.join(str(error).split())}.", "Mend the file.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([section, *(str(part) for part in first["loc"])])
-        raise PolicyError(f"{path.name}: {where}: {first['msg']}.", "See docs/gate.md for the rules.") from error
+    policy = read_section(path, section, Policy, "docs/gate.md", holds=f"holds the rules for {task}")
     metrics = {*metrics_of(task), *MACHINE_METRICS}
     for rule in policy.rules:
         if rule.metric not in metrics:

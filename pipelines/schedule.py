@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from models.errors import PolicyError, StateError, unknown_name
@@ -15,6 +13,7 @@ from models.types import Record, Task
 from pipelines.corpus import corpus_folder, corpus_tasks, list_corpora
 from pipelines.home import Home, write_atomically
 from pipelines.lab import Lab
+from pipelines.params import read_section
 
 FIELDS = 5
 """Of a cron line: minute, hour, day of the month, month, day of the week."""
@@ -119,21 +118,7 @@ def read_schedule(path: Path) -> ScheduleParams:
     Raises:
         PolicyError: It is missing or wrong; the first fault is named.
     """
-    try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise PolicyError(f"{path} does not exist.", "Restore it from git.") from error
-    except yaml.YAMLError as error:
-        raise PolicyError(f"{path} is not valid YAML: {' '.join(str(error).split())}.", "Mend the file.") from error
-    section = data.get("schedule") if isinstance(data, dict) else None
-    if section is None:
-        raise PolicyError(f"{path.name}: schedule is missing: it says what runs when.", "See docs/schedules.md.")
-    try:
-        return ScheduleParams.model_validate(section)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(["schedule", *(str(part) for part in first["loc"])])
-        raise PolicyError(f"{path.name}: {where}: {first['msg']}.", "See docs/schedules.md.") from error
+    return read_section(path, "schedule", ScheduleParams, "docs/schedules.md", holds="says what runs when")
 
 
 class RunRecord(Record):

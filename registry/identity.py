@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from models.errors import LabError, PolicyError
 from models.types import Record
+from pipelines.params import read_section
 from registry.events import Origin
 
 SECTION = "lifecycle"
@@ -108,18 +108,9 @@ def read_rules(path: Path) -> Rules:
         PolicyError: The file is missing or wrong; the first fault is named.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return Rules.model_validate(data.get(SECTION) or {})
-    except FileNotFoundError as error:
-        raise PolicyError(f"{path} does not exist.", "Restore it from git.") from error
-    except (yaml.YAMLError, AttributeError) as error:
-        raise PolicyError(f"{path} is not valid YAML: {' '.join(str(error).split())}.", "Mend the file.") from error
+        return read_section(path, SECTION, Rules, "docs/lifecycle.md")
     except RefusedError as error:
         raise PolicyError(f"{path.name}: {SECTION}: {error.message}", "See docs/lifecycle.md.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([SECTION, *(str(part) for part in first["loc"])])
-        raise PolicyError(f"{path.name}: {where}: {first['msg']}.", "See docs/lifecycle.md.") from error
 
 
 def identify(by: str | None, environment: Mapping[str, str]) -> Actor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -20,13 +19,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import models
-from models.audio import file_sha256
 from models.card import ModelCard, find_card
 from models.engine import engine_class, placement_of
-from models.errors import StateError, WeightsError
+from models.errors import StateError
 from models.fingerprint import ModelFingerprint, model_fingerprint
 from models.types import Task
-from models.weights import Located, fetch
+from models.weights import Located, fetch, take_verified
 from pipelines import tracking
 from pipelines.confidence import map_path
 from pipelines.home import write_atomically
@@ -182,7 +180,7 @@ def _save(
     folder = scratch / ARTIFACT
     (folder / "weights").mkdir(parents=True)
     for name, digest in described.located.sha256.items():
-        _take(described.located.folder / name, folder / "weights" / name, digest)
+        take_verified(described.located.folder / name, folder / "weights" / name, digest)
     told: dict[str, Any] = {
         "card": described.card.model_dump(mode="json"),
         "fingerprint": described.fingerprint.model_dump(mode="json"),
@@ -218,17 +216,6 @@ def _requirements(described: Described) -> list[str]:
         assert name in packages, "a fingerprint has the version of every package of its engine"
     # A local version such as torch's +cpu is on no index.
     return [f"{name}=={version.partition('+')[0]}" for name, version in sorted(packages.items())]
-
-
-def _take(source: Path, target: Path, digest: str) -> None:
-    """Link or copy one weight file, and read it once more: what is registered is what was verified."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)
-    if file_sha256(target) != digest:
-        raise WeightsError(f"{source} has changed since it was verified.", "Run: modellab models fetch MODEL")
 
 
 def loadable(lab: Lab, task: Task) -> str:

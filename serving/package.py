@@ -6,7 +6,6 @@ at the build: versions are those installed here, which are the ones that the eva
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import tempfile
@@ -19,13 +18,12 @@ import yaml
 
 import models
 import serving
-from models.audio import file_sha256
 from models.card import ModelCard, find_card
 from models.engine import engine_class, interpreter_of, placement_of
-from models.errors import EngineError, WeightsError
+from models.errors import EngineError
 from models.fingerprint import model_fingerprint
 from models.types import Record
-from models.weights import Located, fetch
+from models.weights import Located, fetch, take_verified
 from pipelines.confidence import map_path
 from pipelines.home import write_atomically
 from pipelines.lab import Lab
@@ -237,7 +235,7 @@ def _write_context(lab: Lab, context: Path, bundle: Bundle, located: Located) ->
     folder = context / "model"
     (folder / WEIGHTS).mkdir(parents=True)
     for name, digest in located.sha256.items():
-        _take(located.folder / name, folder / WEIGHTS / name, digest)
+        take_verified(located.folder / name, folder / WEIGHTS / name, digest)
     write_atomically(folder / BUNDLE, bundle.model_dump_json(indent=1))
     write_atomically(folder / CARD, _yaml(bundle.card.model_dump(mode="json")))
     calibration = map_path(lab.home, bundle.digest)
@@ -245,17 +243,6 @@ def _write_context(lab: Lab, context: Path, bundle: Bundle, located: Located) ->
         shutil.copyfile(calibration, folder / CALIBRATION)
     if bundle.comparison is not None:
         shutil.copyfile(lab.home.comparisons / bundle.comparison / "comparison.json", folder / DECISION)
-
-
-def _take(source: Path, target: Path, digest: str) -> None:
-    """Link or copy one weight file, and read it once more: what is shipped is what was verified."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)
-    if file_sha256(target) != digest:
-        raise WeightsError(f"{source} has changed since it was verified.", "Run: modellab models fetch MODEL")
 
 
 def _build_options(bundle: Bundle, pins: dict[str, str]) -> dict[str, object]:

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from models.errors import PolicyError, unknown_name
 from models.types import Record
+from pipelines.params import read_section
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 """Of a variant: it becomes a part of a folder's name and the value of a tag."""
@@ -132,18 +132,4 @@ def read_degrade(path: Path) -> DegradeParams:
     Raises:
         PolicyError: It is missing or wrong; the first fault is named.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise PolicyError(f"{path} does not exist.", "Restore it from git.") from error
-    except yaml.YAMLError as error:
-        raise PolicyError(f"{path} is not valid YAML: {' '.join(str(error).split())}.", "Mend the file.") from error
-    section = data.get("degrade") if isinstance(data, dict) else None
-    if section is None:
-        raise PolicyError(f"{path.name}: degrade is missing: it names the variants.", "See docs/corpora.md.")
-    try:
-        return DegradeParams.model_validate(section)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(["degrade", *(str(part) for part in first["loc"])])
-        raise PolicyError(f"{path.name}: {where}: {first['msg']}.", "See docs/corpora.md for the variants.") from error
+    return read_section(path, "degrade", DegradeParams, "docs/corpora.md", holds="names the variants")
