@@ -98,7 +98,7 @@ def parse_prompt(line: str) -> Prompt:
     if AUDIO_KEYS.isdisjoint(data):
         prompt = record_of(data, Prompt)
     else:
-        recording = utterance_of(data).model_dump(exclude=set(AUDIO_KEYS))
+        recording = utterance_of(data).model_dump(exclude={*AUDIO_KEYS, "variant_of"})
         prompt = record_of({**recording, **{key: data[key] for key in VOICE_KEYS & data.keys()}}, Prompt)
     if prompt.reference_audio_filepath is not None:
         check_inside("reference_audio_filepath", prompt.reference_audio_filepath)

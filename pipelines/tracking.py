@@ -6,10 +6,14 @@ The only step that imports ``mlflow``; it works on the SQLite file in the home a
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from models.collector import collector_paused
 from models.errors import StateError
@@ -25,6 +29,8 @@ COMPARISONS = "modellab-comparisons"
 DIGEST_CHARACTERS = 36
 """MLflow's limit for the digest of a dataset."""
 PARAM_CHARACTERS = 500
+_UNFINISHED = ".mlflow-"
+"""Begins the names of folders in which a database is being made."""
 
 
 def preload(lab: Lab) -> None:
@@ -47,6 +53,7 @@ def connect(lab: Lab) -> MlflowClient:
         from mlflow.exceptions import MlflowException
 
     try:
+        make_database(lab)
         with collector_paused():  # the client of a database imports as much again
             client = MlflowClient(tracking_uri=lab.tracking_uri)
             client.search_experiments(max_results=1)
@@ -56,6 +63,32 @@ def connect(lab: Lab) -> MlflowClient:
             "Check MODELLAB_MLFLOW_URI and the home's rights.",
         ) from error
     return client
+
+
+def make_database(lab: Lab) -> None:
+    """Make MLflow's SQLite file in the home, whole or not at all; does nothing where there is one, or another store.
+
+    MLflow makes its tables and migrates them in many steps, and refuses for ever what a process left that was killed in
+    between. So it does that beside the place, under a lock that ends with the process.
+
+    Raises:
+        OSError: The home cannot be written.
+        MlflowException: MLflow cannot make it.
+    """
+    target = lab.home.mlflow_database
+    if lab.mlflow_uri is not None or target.exists():
+        return
+    with FileLock(lab.home.root / f".{target.name}.lock"), collector_paused():
+        for left in lab.home.root.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        if target.exists():
+            return
+        from mlflow import MlflowClient
+
+        with tempfile.TemporaryDirectory(dir=lab.home.root, prefix=_UNFINISHED) as folder:
+            path = Path(folder) / target.name
+            MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments(max_results=1)
+            path.replace(target)
 
 
 def download_artifacts(lab: Lab, uri: str, into: Path) -> Path:

@@ -13,6 +13,10 @@ from modellab.servers import ServerStatus
 def up(json_: Json = False) -> None:
     """Start local Prefect and MLflow servers with their user interfaces."""
     settings, lab = open_lab()
+    if not lab.home.mlflow_database.exists():
+        from pipelines.tracking import connect
+
+        connect(lab)  # makes the database whole; the server would leave half of it if it were killed now
     wanted = servers.specs(lab.home, settings.prefect_port, settings.mlflow_port)
     show(servers.start(lab.home, wanted, TerminalProgress().say), json_)
 

@@ -32,6 +32,7 @@ from models.memory import peak_memory_mib
 from models.remote import EngineDiedError, RemoteEngine
 from models.types import Speech, Transcript
 from pipelines.lab import Lab, Layout
+from registry.state import fold
 from tests.models.elsewhere_toy import ENGINE, LAST_WORDS, MEAL_MIB, ElsewhereToy
 
 REPOSITORY = Path(__file__).parents[2]
@@ -374,10 +375,10 @@ def test_the_matrix_says_the_state_and_the_one_command(toy_card: MakeCard, nowhe
     card = toy_card(environment="lfm", weights={"files": {"a": None}, "sources": [source]})
     lab = Lab(project=nowhere, home_folder=nowhere / "home", layout=Layout(workers=1, threads=1))
     python(nowhere / "bin" / "python3.12", 0)
-    row = matrix_row(card, {}, lab)
+    row = matrix_row(card, {}, lab, fold([]))
     assert (row.environment, row.state, row.usable) == ("lfm", "no library", False)
     assert row.note == "make env-lfm && modellab models fetch toy"
-    weightless = matrix_row(toy_card(environment="lfm"), {}, lab)
+    weightless = matrix_row(toy_card(environment="lfm"), {}, lab, fold([]))
     assert (weightless.state, weightless.note) == ("no library", "make env-lfm")
 
 

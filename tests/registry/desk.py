@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import tracking
+from pipelines.home import write_atomically
 from pipelines.lab import Lab, Layout
 from registry import lifecycle
 from registry.evidence import approve_on_evidence, circumstances
@@ -63,9 +64,8 @@ def evidence(lab: Lab, candidate: Version, production: Version | None, **changes
 
     run = f"{candidate.model}-against-{production.model if production else 'nothing'}"
     path = lab.home.comparisons / run / "comparison.json"
-    if not path.is_file():
-        path.parent.mkdir(parents=True)
-        path.write_text("{}")
+    if not path.is_file():  # several processes may write it at once: it appears whole
+        write_atomically(path, "{}")
     now = circumstances(lab, "asr")
     known = {
         "verdict": "pass", "comparison": run, "content": file_sha256(path), "report": "report.html",
