@@ -124,7 +124,7 @@ class StreamingSynthesizer(Synthesizer, Protocol):
 
 
 class Warmable(Protocol):
-    """An engine that knows a cheaper way to be ready than to do a whole piece of work."""
+    """An engine that knows a cheaper or more thorough way to be ready than to do a whole piece of work."""
 
     def warm_up(self) -> None:
         """Allocate, and choose or compile kernels, so that the next call takes hardly longer than any later one."""

@@ -166,6 +166,8 @@ class ServedModel:
             self._tried = True
 
     def _run_once(self) -> None:
+        if self.has("warm_up"):  # what silence does not reach, such as a compiler that waits for the first word
+            self.engine.warm_up()
         silence = np.zeros(SAMPLE_RATE_HZ, np.float32)
         if self.can("asr"):
             self.engine.transcribe(silence, language=None)

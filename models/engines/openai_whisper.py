@@ -21,6 +21,11 @@ from models.types import Record, Transcript
 
 REQUIREMENT = "openai-whisper>=20250625"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+WINDOW_FRAMES = 3000
+"""Frames of features that the encoder takes, 30 s."""
+WARM_UP_TEXT = " One, two, three."
+WARM_UP_TOKENS = 4
+"""Tokens at most."""
 
 
 class OpenAIWhisperDecoding(WhisperDecoding):
@@ -80,6 +85,28 @@ class OpenAIWhisper:
         # The library keeps keys and values in hooks on the model's modules: two decodings at once would mix theirs.
         self._lock = threading.Lock()
 
+    def warm_up(self) -> None:
+        """Decode a few tokens of nothing and align a word; see `models.capabilities.Warmable`.
+
+        Hearing noise would encode a window of 30 s and yet not warm the aligner, which numba compiles at its first word.
+        """
+        import torch
+        from whisper.decoding import DecodingOptions, decode
+        from whisper.timing import find_alignment
+        from whisper.tokenizer import get_tokenizer
+
+        dims, fp16 = self._model.dims, self._options["fp16"]
+        tokenizer = get_tokenizer(self._model.is_multilingual, language="en")
+        dtype = torch.float16 if fp16 else torch.float32
+        features = torch.zeros((1, dims.n_audio_ctx, dims.n_audio_state), device=self._model.device, dtype=dtype)
+        window = torch.zeros((dims.n_mels, WINDOW_FRAMES), device=self._model.device, dtype=dtype)
+        with self._lock, torch.inference_mode():
+            torch.set_num_threads(self._threads)
+            decode(self._model, features[0], DecodingOptions(language="en", fp16=fp16, sample_len=WARM_UP_TOKENS))
+            self._encoder.remember(window.unsqueeze(0), features)
+            find_alignment(self._model, tokenizer, tokenizer.encode(WARM_UP_TEXT), window, WINDOW_FRAMES)
+            self._encoder.forget()
+
     def transcribe(self, samples: NDArray[np.float32], *, language: str | None) -> Transcript:
         """Transcribe one recording; see `models.capabilities.Transcriber`. One call at a time, others wait."""
         check_samples(samples)
@@ -136,9 +163,12 @@ def _remember_last_window(encoder: Any) -> Any:
             self.window: Any = None
             self.features: Any = None
 
+        def remember(self, window: Any, features: Any) -> None:
+            self.window, self.features = window, features
+
         def forward(self, window: Any) -> Any:
             if self.window is None or self.window.shape != window.shape or not torch.equal(self.window, window):
-                self.window, self.features = window, self.encoder(window)
+                self.remember(window, self.encoder(window))
             return self.features
 
     return LastWindow()

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -323,3 +324,27 @@ def test_faster_whisper_warms_up_on_a_second_of_features_and_hears_the_same_afte
     assert widths == [100]
     assert warmed.transcribe(samples, language="en") == before
     assert set(widths[1:]) == {3000}
+
+
+@pytest.mark.real
+def test_openai_whisper_warms_up_without_encoding_and_hears_the_same_afterwards(
+    engine: Engines, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence never reaches the aligner, which is compiled at its first word: the first recording would wait for it."""
+    from whisper.timing import dtw_cpu
+
+    warmed = engine("whisper-tiny.en")
+    assert isinstance(warmed, OpenAIWhisper)
+    samples = clip("harvard-spk1-snt1.wav")
+    before = warmed.transcribe(samples, language="en")
+    with monkeypatch.context() as patch:
+        patch.setattr(warmed._encoder.encoder, "forward", _refuse)
+        patch.setattr("whisper.timing.dtw_cpu", aligned := Mock(wraps=dtw_cpu))
+        warmed.warm_up()
+    aligned.assert_called_once()
+    assert warmed._encoder.window is None, "a window that was never encoded is remembered as if it were"
+    assert warmed.transcribe(samples, language="en") == before
+
+
+def _refuse(*arguments: object) -> None:
+    raise AssertionError("the warm-up encodes a window")
