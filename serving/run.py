@@ -1,4 +1,4 @@
-"""Running a Bento as a process on a loopback port; it ends without cutting off what is in flight."""
+"""Running a Bento as a process on a loopback port; it ends without cutting off what is in flight, and with its starter."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import httpx2
 import psutil
 
 from models.errors import StateError
+from serving import guard
 from serving.bundle import FAILED
 from serving.store import Bento, Store, last_line, serve_command
 
@@ -21,8 +22,6 @@ LOOPBACK = "127.0.0.1"
 READY_TIMEOUT_S = 600.0
 """Loading the largest models from a slow disk takes minutes."""
 POLL_S = 0.2
-STOP_TIMEOUT_S = 60.0
-"""How long what is in flight may take; then the process is killed."""
 
 SETTINGS = "MODELLAB_SERVE_"
 CHECK_SETTINGS = {
@@ -82,10 +81,10 @@ def running(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            serve_command(bento.path, port, LOOPBACK),
+            guard.command(serve_command(bento.path, port, LOOPBACK)),
             cwd=store.home,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a terminal's Ctrl-C is for us: the service ends with the block
@@ -105,13 +104,15 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     try:
         with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_TIMEOUT_S)
+            process.wait(guard.STOP_TIMEOUT_S)
     finally:
         for worker in workers:
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
         process.kill()
         process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path, bento: Bento) -> None:
