@@ -5,44 +5,19 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.conftest import Project
-from tests.pipelines.toy_engine import notes, toy_card, write_corpus
+from tests.flows.toys import add_toy
+from tests.pipelines.toy_engine import notes
 
 EXIT_USAGE = 2
 RECORDINGS = 6
 FINAL = {"Completed", "Failed", "Crashed"}
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture
-def project(make_project: Callable[[], Project], tmp_path: Path) -> Project:
-    """A project whose weights are not the shared ones, for the toy's would stay there."""
-    made = make_project()
-    (made.home / "weights").unlink()
-    cards = tmp_path / "cards"
-    cards.mkdir()
-    return Project(made.root, {**made.environment, "MODELLAB_CARDS": str(cards), "MODELLAB_WORKERS": "1"})
-
-
-def add_toy(project: Project, name: str, signal: str, recordings: int, **args: Any) -> Path:
-    """Write a card, and a corpus whose middle recording gives this signal."""
-    scratch = project.root / name
-    card = toy_card(scratch, name=name, args={"scratch": str(scratch), **args})
-    (Path(project.environment["MODELLAB_CARDS"]) / f"{name}.yaml").write_text(yaml.safe_dump(card.model_dump(mode="json")))
-    # So long that no shard takes more than two of them.
-    rows = [
-        {"id": f"u{n}", "seconds": 50 - n, "signal": signal if n == recordings // 2 else "speech"} for n in range(recordings)
-    ]
-    write_corpus(project.root / "data" / "calls", rows)
-    return scratch
 
 
 def ask(api: str, what: str, query: dict[str, Any]) -> list[dict[str, Any]]:
@@ -71,9 +46,11 @@ def shards_of(api: str, model: str) -> dict[str, tuple[str, int]]:
         time.sleep(0.2)
 
 
-def test_a_shard_whose_worker_dies_is_tried_again_and_the_evaluation_succeeds(project: Project, prefect_server: str) -> None:
-    scratch = add_toy(project, "toy-that-dies-once", "die once", RECORDINGS)
-    answer = project.run("evaluate", "toy-that-dies-once", "--json")
+def test_a_shard_whose_worker_dies_is_tried_again_and_the_evaluation_succeeds(
+    toy_project: Project, prefect_server: str
+) -> None:
+    scratch = add_toy(toy_project, "toy-that-dies-once", "die once", RECORDINGS)
+    answer = toy_project.run("evaluate", "toy-that-dies-once", "--json")
     assert answer.code == 0, answer.err
     assert (scratch / "died").exists(), "the worker did die"
     result = answer.json()
@@ -86,9 +63,9 @@ def test_a_shard_whose_worker_dies_is_tried_again_and_the_evaluation_succeeds(pr
     assert "Traceback" not in answer.err
 
 
-def test_a_worker_that_always_dies_ends_the_run_with_one_sentence(project: Project, prefect_server: str) -> None:
-    scratch = add_toy(project, "toy-that-always-dies", "die", 1)
-    answer = project.run("evaluate", "toy-that-always-dies", "--json")
+def test_a_worker_that_always_dies_ends_the_run_with_one_sentence(toy_project: Project, prefect_server: str) -> None:
+    scratch = add_toy(toy_project, "toy-that-always-dies", "die", 1)
+    answer = toy_project.run("evaluate", "toy-that-always-dies", "--json")
     assert answer.code == EXIT_USAGE
     error = answer.json()["error"]
     assert error["kind"] == "WorkerDiedError" and "toy-that-always-dies died while it had 1 item" in error["message"]
@@ -97,9 +74,9 @@ def test_a_worker_that_always_dies_ends_the_run_with_one_sentence(project: Proje
     assert len(notes(scratch, "load")) >= 3
 
 
-def test_an_error_that_would_come_again_is_not_tried_again(project: Project, prefect_server: str) -> None:
-    scratch = add_toy(project, "toy-that-is-broken", "speech", 1, broken=True)
-    answer = project.run("evaluate", "toy-that-is-broken", "--json")
+def test_an_error_that_would_come_again_is_not_tried_again(toy_project: Project, prefect_server: str) -> None:
+    scratch = add_toy(toy_project, "toy-that-is-broken", "speech", 1, broken=True)
+    answer = toy_project.run("evaluate", "toy-that-is-broken", "--json")
     assert answer.code == EXIT_USAGE
     assert answer.json()["error"] == {"kind": "EngineError", "message": "The toy is broken.", "remedy": "Buy another."}
     assert "The toy is broken. Buy another." in answer.err and "Traceback" not in answer.err
