@@ -15,12 +15,12 @@ from pipelines.compare import (
     measure_speed,
     without_baseline,
 )
+from pipelines.decision import Comparison
 from pipelines.duel import Duel
 from pipelines.evaluate import Evaluated
 from pipelines.lab import Lab
 from pipelines.policy import Policy, read_policy
 from pipelines.prepare import task_of
-from pipelines.types import Comparison
 from registry.stages import production_model, production_version, read_state
 
 

@@ -8,12 +8,12 @@ from prefect.cache_policies import NO_CACHE
 from flows.compare import compare_flow
 from flows.evaluate import evaluate_within, runner
 from pipelines.compare import ComparisonRequest
+from pipelines.decision import Comparison
 from pipelines.evaluate import Evaluated
 from pipelines.lab import Lab
 from pipelines.policy import read_policy
 from pipelines.prepare import EvaluationRequest
 from pipelines.progress import listener
-from pipelines.types import Comparison
 from registry.evidence import circumstances, find_comparison
 from registry.history import open_history
 from registry.promotion import (

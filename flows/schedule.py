@@ -20,6 +20,7 @@ from flows.release import decision_deployment
 from models.errors import LabError
 from pipelines import regression
 from pipelines.compare import ComparisonRequest
+from pipelines.decision import RuleResult
 from pipelines.evaluate import Evaluated
 from pipelines.lab import Lab
 from pipelines.pinned import at_revision
@@ -36,7 +37,6 @@ from pipelines.schedule import (
     read_schedule,
     write_record,
 )
-from pipelines.types import RuleResult
 from registry.alerts import raise_alerts
 from registry.watch import CANDIDATE, Compared, RunSummary, Watched, keep_summary, watched
 

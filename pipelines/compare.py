@@ -9,6 +9,7 @@ from pathlib import Path
 from models.errors import CardError
 from models.types import Record, Task
 from pipelines import tracking
+from pipelines.decision import Comparison, RuleResult, SignificanceTest, Verdict
 from pipelines.duel import Duel, Entry, duel_entries, duel_path, load_duel, run_duel
 from pipelines.environment import hardware_digest
 from pipelines.evaluate import Evaluated, item_id
@@ -24,7 +25,7 @@ from pipelines.record_speech import side_of
 from pipelines.scores import ScoreTable, UtteranceScore
 from pipelines.significance import significance_tests
 from pipelines.synthesize import PreparedSpeech
-from pipelines.types import Comparison, Evaluation, RuleResult, SignificanceTest, Verdict
+from pipelines.types import Evaluation
 
 PRODUCTION = "production"
 

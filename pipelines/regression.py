@@ -19,13 +19,14 @@ from pydantic import ValidationError
 from models.errors import PolicyError
 from models.types import Record, Task
 from pipelines.compare import pair_scores, preconditions
+from pipelines.decision import RuleResult, Verdict
 from pipelines.evaluate import Evaluated
 from pipelines.gate import Evidence, decide, overall
 from pipelines.home import Home, write_atomically
 from pipelines.policy import AbsoluteRule, GapRule, LossRule, NonInferiorityRule, Policy
 from pipelines.prepare import EvaluationRequest
 from pipelines.scores import ScoreTable, UtteranceScore
-from pipelines.types import Evaluation, RuleResult, Verdict
+from pipelines.types import Evaluation
 from pipelines.witnesses import read_scores
 
 ALONE = (AbsoluteRule, GapRule, LossRule)

@@ -11,10 +11,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipelines.decision import Comparison
 from pipelines.gate import overall
 from pipelines.home import write_atomically
 from pipelines.metrics import METRICS, TIMED
-from pipelines.types import Comparison, Evaluation, MetricResult
+from pipelines.types import Evaluation, MetricResult
 
 SLICE_COLUMNS = ("slice", "n", "wer", "ci_low", "ci_high", "cer")
 

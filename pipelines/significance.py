@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipelines.decision import SignificanceTest
 from pipelines.scores import UtteranceScore
 from pipelines.stats.matched_pairs import ErrorSlots, MatchedPairs, mapsswe, utterance_pairs
-from pipelines.types import SignificanceTest
 
 
 def error_slots(score: UtteranceScore) -> ErrorSlots:

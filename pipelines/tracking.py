@@ -17,9 +17,10 @@ from filelock import FileLock
 
 from models.collector import collector_paused
 from models.errors import StateError
+from pipelines.decision import Comparison
 from pipelines.lab import Lab
 from pipelines.transcribe import Item
-from pipelines.types import Comparison, Evaluation, MetricResult
+from pipelines.types import Evaluation, MetricResult
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

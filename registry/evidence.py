@@ -11,10 +11,11 @@ from models.audio import file_sha256
 from models.errors import StateError
 from models.types import Task
 from pipelines.dataversion import data_version
+from pipelines.decision import Comparison
 from pipelines.lab import Lab
 from pipelines.policy import read_policy
 from pipelines.prepare import EvaluationRequest, choose_corpora, choose_prompts
-from pipelines.types import Comparison, Evaluation
+from pipelines.types import Evaluation
 from registry.history import open_history
 from registry.identity import Actor, read_rules
 from registry.lifecycle import trusted

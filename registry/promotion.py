@@ -10,13 +10,13 @@ from typing import Literal
 from models.card import find_card
 from models.types import Record, Task
 from pipelines.compare import condition
+from pipelines.decision import Comparison, GateDecision, RuleResult, Verdict
 from pipelines.evaluate import Evaluated
 from pipelines.gate import Evidence as GateEvidence
 from pipelines.gate import decide
 from pipelines.lab import Lab
 from pipelines.policy import AbsoluteRule, GapRule, Policy
 from pipelines.scores import ScoreTable
-from pipelines.types import Comparison, GateDecision, RuleResult, Verdict
 from registry import lifecycle
 from registry.evidence import data_identity, evidence_of_comparison, evidence_of_evaluation, read_evaluation
 from registry.history import History

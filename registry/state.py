@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from models.card import Stage
 from models.types import Record, Task
-from pipelines.types import Verdict
+from pipelines.decision import Verdict
 from registry.events import Event, canonical
 
 RequestState = Literal["open", "approved", "rejected", "released"]

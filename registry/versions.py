@@ -27,9 +27,10 @@ from models.types import Task
 from models.weights import Located, fetch, take_verified
 from pipelines import tracking
 from pipelines.confidence import map_path
+from pipelines.decision import RuleResult
 from pipelines.home import write_atomically
 from pipelines.lab import Lab
-from pipelines.types import Evaluation, RuleResult
+from pipelines.types import Evaluation
 from registry.events import canonical
 from registry.state import Version
 

@@ -13,12 +13,13 @@ from pydantic import ValidationError
 from models.audio import file_sha256
 from models.errors import CorpusError, StateError
 from models.types import Task
+from pipelines.decision import Comparison
 from pipelines.home import Home
 from pipelines.lab import Lab
 from pipelines.prompts import Prompt, find_prompts
 from pipelines.speech_store import SpeechStore, audio_path, text_sha256
 from pipelines.store import PredictionStore, prediction_key
-from pipelines.types import Comparison, Evaluation
+from pipelines.types import Evaluation
 from serving.parity import HeardSample, Sample, SpokenSample
 
 SAMPLE = 12

@@ -26,7 +26,8 @@ from modellab.console import TerminalProgress, err, out, print_json
 from models.collector import collector_paused
 from models.errors import CardError, StateError, unknown_name
 from models.types import Task
-from pipelines.types import Comparison, Evaluation
+from pipelines.decision import Comparison
+from pipelines.types import Evaluation
 
 Model = Annotated[str, typer.Argument(help="A model's name; see `modellab models list`.")]
 

@@ -8,8 +8,8 @@ from modellab.commands.serve import print_parity, store_of
 from modellab.console import TerminalProgress, err, out
 from models.errors import LabError
 from models.types import Task
+from pipelines.decision import Comparison
 from pipelines.lab import Lab
-from pipelines.types import Comparison
 
 if TYPE_CHECKING:
     from serving.ship import Shipped

@@ -8,8 +8,9 @@ from rich.table import Table
 
 from modellab.console import out
 from models.types import Task
+from pipelines.decision import Comparison, RuleResult, Verdict
 from pipelines.report.formatting import delta_text, interval_text, metric_label, metric_text, value_text
-from pipelines.types import Comparison, Evaluation, RuleResult, Verdict
+from pipelines.types import Evaluation
 
 HEADLINES: Mapping[Task, tuple[str, ...]] = {
     "asr": (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from pipelines.decision import GateDecision, RuleResult, Verdict
 from pipelines.gate.absolute import judge_absolute, judge_gap
 from pipelines.gate.difference import compare_slice, judge_difference
 from pipelines.gate.evidence import Evidence, slice_mask, slice_names
@@ -16,7 +17,6 @@ from pipelines.gate.loss import judge_losses
 from pipelines.gate.ratio import judge_ratio
 from pipelines.policy import AbsoluteRule, GapRule, LossRule, Policy, RatioRule, Rule
 from pipelines.stats.multiplicity import holm
-from pipelines.types import GateDecision, RuleResult, Verdict
 
 __all__ = ["Evidence", "apply_rule", "decide", "overall", "slice_mask", "slice_names"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from pipelines.decision import RuleResult
 from pipelines.gaps import slice_gap
 from pipelines.gate.evidence import shortage, slice_mask
 from pipelines.gate.finding import Finding, show, show_interval, show_points
@@ -11,7 +12,6 @@ from pipelines.metrics import METRICS
 from pipelines.policy import AbsoluteRule, GapRule, Policy
 from pipelines.scores import ScoreTable
 from pipelines.summarize import measured
-from pipelines.types import RuleResult
 
 
 def judge_absolute(rule: AbsoluteRule, name: str, policy: Policy, table: ScoreTable) -> RuleResult:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipelines.decision import RuleResult
 from pipelines.gate.evidence import Evidence, shortage, slice_mask
 from pipelines.gate.finding import Finding, show_delta, show_points
 from pipelines.measure import Sums
@@ -16,7 +17,6 @@ from pipelines.planning import Plan, plan_of_pair
 from pipelines.policy import NonInferiorityRule, Policy, SuperiorityRule
 from pipelines.scores import FloatArray
 from pipelines.stats.paired import PairedInterval, paired_difference
-from pipelines.types import RuleResult
 
 DifferenceRule = NonInferiorityRule | SuperiorityRule
 

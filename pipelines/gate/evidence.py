@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.decision import RuleResult
 from pipelines.duel import Duel
 from pipelines.policy import ANY_VALUE, EVERYTHING, Rule
 from pipelines.scores import BoolArray, ScoreTable
-from pipelines.types import RuleResult
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pipelines.decision import RuleResult, Verdict
 from pipelines.metrics import Metric
 from pipelines.numerals import significant
 from pipelines.policy import Rule
-from pipelines.types import RuleResult, Verdict
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from pipelines.decision import RuleResult
 from pipelines.degrade.steps import ORIGINAL, VARIANT
 from pipelines.gate.evidence import shortage
 from pipelines.gate.finding import Finding, show, show_delta, show_points
@@ -13,7 +14,6 @@ from pipelines.metrics import METRICS
 from pipelines.policy import ANY_VALUE, LossRule, Policy
 from pipelines.scores import ScoreTable
 from pipelines.stats.multiplicity import holm
-from pipelines.types import RuleResult
 
 
 def judge_losses(rule: LossRule, policy: Policy, table: ScoreTable) -> list[RuleResult]:

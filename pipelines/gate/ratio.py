@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
+from pipelines.decision import RuleResult
 from pipelines.gate.evidence import Evidence
 from pipelines.gate.finding import Finding
 from pipelines.metrics import MACHINE_METRICS
 from pipelines.policy import Policy, RatioRule
 from pipelines.speed import speed_ratio
-from pipelines.types import RuleResult
 
 
 def judge_ratio(rule: RatioRule, policy: Policy, evidence: Evidence) -> RuleResult:

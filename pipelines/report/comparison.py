@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipelines.decision import Comparison, Verdict
 from pipelines.report import voices
 from pipelines.report.audio import AudioEmbedder
 from pipelines.report.cards import Recording, errors_text, heard, recording_facts
@@ -21,7 +22,7 @@ from pipelines.report.rules import SEVERITY, rule_row, why
 from pipelines.report.selection import ScorePair, headline_metric, most_different, paired
 from pipelines.report.side import Side
 from pipelines.report.tables import ABSENT, Cell, in_reading_order, level_text, metric_cell
-from pipelines.types import Comparison, Evaluation, MetricResult, Verdict
+from pipelines.types import Evaluation, MetricResult
 
 _MEANING: dict[Verdict, str] = {
     "pass": "may replace",

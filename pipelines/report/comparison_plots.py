@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipelines.decision import Comparison, RuleResult
 from pipelines.report.figures import Palette, Plot
 from pipelines.report.formatting import count_text, delta_text, metric_label, short_label
 from pipelines.report.rows import Row, draw_intervals, label_rows, percent_axis, rows_height_in, whole_numbers
 from pipelines.report.selection import ScorePair, headline_metric, paired, slice_groups, word_error_rate
 from pipelines.report.wording import RECORDINGS, Words, words_of
 from pipelines.scores import UtteranceScore
-from pipelines.types import Comparison, Evaluation, RuleResult
+from pipelines.types import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipelines.decision import Comparison, RuleResult, Verdict
 from pipelines.report.formatting import count_text, delta_text, factor_text, interval_text, metric_label, value_text
 from pipelines.report.tables import ABSENT
 from pipelines.report.wording import Words
-from pipelines.types import Comparison, Evaluation, MetricResult, RuleResult, Verdict
+from pipelines.types import Evaluation, MetricResult
 
 SEVERITY: dict[Verdict, int] = {"fail": 0, "inconclusive": 1, "pass": 2}
 """What decides first."""

@@ -18,12 +18,13 @@ from pipelines.compare import (
     timed_entries,
     without_baseline,
 )
+from pipelines.decision import RuleResult, SignificanceTest
 from pipelines.duel import Duel, duel_entries, duel_path, load_duel
 from pipelines.environment import hardware_digest
 from pipelines.evaluate import Evaluated, gather, score
 from pipelines.gate import overall
 from pipelines.prepare import EvaluationRequest
-from pipelines.types import Evaluation, Quarantined, RuleResult, SignificanceTest
+from pipelines.types import Evaluation, Quarantined
 from tests.pipelines.factories import make_score
 from tests.pipelines.toy_engine import notes as toy_notes
 from tests.pipelines.toy_lab import POLICY, Desk

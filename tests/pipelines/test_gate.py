@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipelines.decision import RuleResult, Verdict
 from pipelines.duel import Duel, Timed
 from pipelines.gate import Evidence, apply_rule, decide, overall, slice_mask, slice_names
 from pipelines.measure import REGISTRY, Draft, metric, ratio
 from pipelines.policy import Policy
 from pipelines.scores import ScoreTable, UtteranceScore
 from pipelines.stats.paired import PairedInterval
-from pipelines.types import RuleResult, Verdict
 from tests.pipelines.factories import make_score
 
 WORDS = 20

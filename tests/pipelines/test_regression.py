@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from models.errors import PolicyError
+from pipelines.decision import RuleResult, Verdict
 from pipelines.evaluate import Evaluated, gather, score
 from pipelines.policy import Policy
 from pipelines.regression import (
@@ -20,7 +21,6 @@ from pipelines.regression import (
     rules_against_itself,
     same_data,
 )
-from pipelines.types import RuleResult, Verdict
 from tests.pipelines.toy_lab import Desk
 
 WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliet"

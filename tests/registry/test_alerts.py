@@ -15,9 +15,9 @@ import pytest
 
 from models.backoff import Clock
 from models.errors import StateError
+from pipelines.decision import RuleResult, Verdict
 from pipelines.lab import Lab, Layout
 from pipelines.regression import KnownGood, Regression
-from pipelines.types import RuleResult, Verdict
 from registry.alerts import ATTEMPTS, WEBHOOK_VARIABLE, alert_of, raise_alerts, webhook_address
 from registry.history import open_history
 

@@ -10,18 +10,9 @@ import jiwer
 import numpy as np
 import soundfile
 
+from pipelines.decision import Comparison, RuleResult, Verdict
 from pipelines.scores import AlignmentChunk, ErrorCounts, UtteranceScore
-from pipelines.types import (
-    Comparison,
-    Evaluation,
-    EvaluationFingerprint,
-    MetricResult,
-    Quarantined,
-    RuleResult,
-    Suspect,
-    Timings,
-    Verdict,
-)
+from pipelines.types import Evaluation, EvaluationFingerprint, MetricResult, Quarantined, Suspect, Timings
 
 WORDS = ["the", "child", "almost", "hurt", "small", "dog", "drop", "two", "when", "you", "add", "figures", "air"]
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.decision import Comparison, Verdict
 from pipelines.report import Side, render_comparison
 from pipelines.report.comparison_plots import comparison_plots
 from pipelines.report.selection import most_different, paired
-from pipelines.types import Comparison, Verdict
 from tests.report.factory import make_comparison, make_evaluation, make_rule, make_score, make_scores, make_wavs
 from tests.report.html_page import Page
 

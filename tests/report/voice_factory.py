@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from pipelines.decision import Comparison
 from pipelines.report import Prompted, Side
 from pipelines.scores import UtteranceScore
-from pipelines.types import Comparison, Evaluation, EvaluationFingerprint, MetricResult
+from pipelines.types import Evaluation, EvaluationFingerprint, MetricResult
 from tests.report.factory import make_comparison, make_evaluation, make_metric, make_rule, make_score
 
 REFUSAL = "This voice cannot read: й. Spell it out in its language's letters."
