@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 from bento_service import Client, Served, clip, closed_loop, open_lab, service_of
 
 from models.audio import decode
-from models.engine import available_cores, build_engine, placement_of
+from models.engine import available_cores, build_engine, calls_at_once, placement_of
 from models.weights import fetch
 from pipelines.lab import Lab
 from serving.encoding import wav_head
@@ -69,10 +70,14 @@ def said(name: str, value: float, target: float, *, most: bool) -> None:
     print(f"{name}: {value:.2f} (target {'at most' if most else 'at least'} {target:.2f}: {'met' if met else 'NOT met'})")
 
 
-def engine_of(lab: Lab, model: str, threads: int | None = None) -> Any:
+def engine_of(lab: Lab, model: str, threads: int | None = None, *, shared: bool = False) -> Any:
+    """Build an engine; a shared one for as many calls side by side as it gains from."""
     cards = lab.cards()
-    weights = fetch(cards[model], cards, lab.home.weights, print).folder
-    return build_engine(cards[model], weights, placement_of(cards[model], threads=threads), cards[model].tasks[0])
+    card = cards[model]
+    weights = fetch(card, cards, lab.home.weights, print).folder
+    placement = placement_of(card, threads=threads)
+    placement = replace(placement, calls=calls_at_once(card, placement)) if shared else placement
+    return build_engine(card, weights, placement, card.tasks[0])
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -110,16 +115,26 @@ def one_client(lab: Lab, served: Served, path: Path, pairs: int) -> dict[str, fl
 def in_process_layouts(lab: Lab, model: str, path: Path) -> dict[str, Callable[[int], None]]:
     """Every way to keep the machine busy with one process that an engine has: layout → do so many recordings."""
     cores = available_cores()
+    card = lab.cards()[model]
+    calls = calls_at_once(card, placement_of(card))
     whole = engine_of(lab, model)
+    shared = engine_of(lab, model, shared=True)
     narrow = [engine_of(lab, model, threads=1) for _ in range(cores)] if cores > 1 else []
 
     def one_by_one(count: int) -> None:
         for _ in range(count):
             whole.transcribe(decode(path).samples, language="en")
 
-    def side_by_side(count: int) -> None:
-        with ThreadPoolExecutor(len(narrow)) as pool:
-            list(pool.map(lambda i: narrow[i % len(narrow)].transcribe(decode(path).samples, language="en"), range(count)))
+    def side_by_side(engines: Sequence[Any]) -> Callable[[int], None]:
+        def run(count: int) -> None:
+            with ThreadPoolExecutor(len(engines)) as pool:
+                list(
+                    pool.map(
+                        lambda i: engines[i % len(engines)].transcribe(decode(path).samples, language="en"), range(count)
+                    )
+                )
+
+        return run
 
     def batched(count: int) -> None:
         for at in range(0, count, BATCH):
@@ -127,7 +142,9 @@ def in_process_layouts(lab: Lab, model: str, path: Path) -> dict[str, Callable[[
 
     layouts = {f"one call at a time on {cores} cores": one_by_one}
     if narrow:
-        layouts[f"{cores} engines of one core"] = side_by_side
+        layouts[f"{cores} engines of one core"] = side_by_side(narrow)
+    if calls > 1:
+        layouts[f"{calls} calls at once in one engine"] = side_by_side([shared] * calls)
     if hasattr(whole, "transcribe_batch"):
         layouts[f"batches of {BATCH}"] = batched
     return layouts

@@ -35,7 +35,9 @@ class Placement:
     compute_type: str
     """The engine's own name of the number format (``int8``, ``float32`` …)."""
     threads: int
-    """CPU threads the engine may use. Changes speed only, so it is not part of a fingerprint."""
+    """CPU threads the engine may use for a call. Changes speed only, so it is not part of a fingerprint."""
+    calls: int = 1
+    """Calls that the engine should be ready to compute side by side. Changes speed and memory only."""
 
 
 class Engine(Protocol):
@@ -44,7 +46,9 @@ class Engine(Protocol):
     A class whose answers depend on something that is neither in the card nor in its weights, such as what a server runs,
     also has a class method ``identity(args) -> Mapping[str, str]``, which says it; it goes into the fingerprint. Arguments
     that change nothing of what is answered (a price, a time-out) are named in ``operational``, and do not. A class that may
-    answer otherwise the next time has a class method ``repeatable(decoding) -> bool``, which says whether it does so.
+    answer otherwise the next time has a class method ``repeatable(decoding) -> bool``, which says whether it does so. A
+    class whose instance gets more done when several threads call it at once has a class method
+    ``calls_at_once(placement) -> int``, which says how many.
     """
 
     packages: ClassVar[tuple[str, ...]]
@@ -106,6 +110,21 @@ def is_repeatable(card: ModelCard) -> bool:
     """
     asked = getattr(engine_class(card), "repeatable", None)
     return True if asked is None else bool(asked(decoding_of(card)))
+
+
+def calls_at_once(card: ModelCard, placement: Placement) -> int:
+    """Say how many calls side by side the engine gets most done with, on one copy of the weights.
+
+    Args:
+        card: The model.
+        placement: Where it runs; its ``calls`` are not looked at.
+
+    Raises:
+        EngineError: The engine class cannot be imported, or its environment does not exist.
+    """
+    asked = getattr(engine_class(card), "calls_at_once", None)
+    # An engine in an environment of its own has one pipe to it.
+    return 1 if asked is None or interpreter_of(card) is not None else int(asked(placement))
 
 
 def placement_of(

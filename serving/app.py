@@ -45,7 +45,7 @@ def create_app(held: Mapping[str, ServedModel], settings: ServiceSettings) -> Fa
         StateError: The keys file cannot be used.
     """
     admission = Admission(settings, KeyFile(settings.api_keys_file) if settings.api_keys_file else None)
-    queue = Queue(settings)
+    queue = Queue(settings, min((model.calls for model in held.values()), default=1))
     metrics = Metrics(queue)
     service = Service(
         held=dict(held),

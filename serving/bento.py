@@ -11,12 +11,14 @@ import asyncio
 import os
 import sys
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from models.engine import calls_at_once
 from models.errors import LabError, StateError
 from models.weights import Located
 from serving import logs
@@ -35,19 +37,29 @@ TIMEOUT_S = 7200.0
 """BentoML's own limit of a request, beyond every limit of `serving.settings`, which answer in the API's words."""
 
 
-def load_packaged(folder: Path = BUNDLE, threads: int | None = None, *, later: bool = False) -> ServedModel:
+def load_packaged(
+    folder: Path = BUNDLE, threads: int | None = None, calls: int | None = None, *, later: bool = False
+) -> ServedModel:
     """Check what was packaged and load it, or have it loaded when it is first used.
+
+    Args:
+        folder: What was packaged.
+        threads: Of a call; None takes all cores.
+        calls: Side by side; None takes as many as the engine gains from.
+        later: Whether the engine is built when it is first used.
 
     Raises:
         LabError: It is not as it was packaged, or its engine cannot run here.
     """
     bundle = read_bundle(folder)
     check_bundle(bundle, folder)
+    placement = bundle.placement(threads)
+    placement = replace(placement, calls=calls or calls_at_once(bundle.card, placement))
     located = Located(folder / WEIGHTS, bundle.fingerprints[bundle.task].weights)
     return load(
         bundle.card,
         located,
-        placement=bundle.placement(threads),
+        placement=placement,
         calibration=read_calibration(folder),
         created=int(datetime.fromisoformat(bundle.packaged_at).timestamp()),
         later=later,
@@ -106,7 +118,7 @@ class ModelService:
         try:
             self._settings = settings = read_settings()
             for folder in _folders():
-                served = await asyncio.to_thread(load_packaged, folder, _threads(), later=True)
+                served = await asyncio.to_thread(load_packaged, folder, _threads(), settings.running, later=True)
                 if served.name in self._held:
                     raise StateError(f"Two packages hold the model {served.name}.", f"Name one of them in {BUNDLES}.")
                 self._held[served.name] = served

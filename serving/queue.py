@@ -29,13 +29,13 @@ LONGEST_RETRY_S = 60.0
 class Queue:
     """Places and turns of one service process. Used from one event loop."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
-        """Take how many may run and wait."""
-        self._most_places = settings.running + settings.waiting
-        self._running = settings.running
+    def __init__(self, settings: ServiceSettings, running: int = 1) -> None:
+        """Take how many may run and wait; `running` counts where the settings leave it open."""
+        self._running = settings.running or running
+        self._most_places = self._running + settings.waiting
         self._max_wait_s = settings.max_wait_s
-        self._turns = asyncio.Semaphore(settings.running)
-        self._threads = ThreadPoolExecutor(settings.running, "engine")
+        self._turns = asyncio.Semaphore(self._running)
+        self._threads = ThreadPoolExecutor(self._running, "engine")
         self._lengths: deque[float] = deque(maxlen=REMEMBERED)
         self.places = 0
         """Requests that were let in and are not answered yet."""

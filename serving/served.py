@@ -50,6 +50,8 @@ class ServedModel:
     """What `models.engine.build_engine` gave: it does every task of the card. None while the model is not loaded."""
     calibration: CalibrationMap | None = None
     """From the engine's probability of a word to how often such words are right; None where none was fitted."""
+    calls: int = 1
+    """Calls at once that it is placed for."""
     created: int = 0
     """When it was packaged, Unix time in seconds; fixed, for it is part of what a client compares."""
     owned_by: str = "modellab"
@@ -212,4 +214,5 @@ def load(
     placement = placement or placement_of(card)
     build = partial(build_engine, card, located.folder, placement, card.tasks[0])
     fingerprints = {task: model_fingerprint(card, placement, located.sha256, task) for task in card.tasks}
-    return ServedModel(card, fingerprints, None if later else build(), calibration, created, build=build)
+    engine = None if later else build()
+    return ServedModel(card, fingerprints, engine, calibration, placement.calls, created, build=build)

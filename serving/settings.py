@@ -34,8 +34,8 @@ class ServiceSettings(Record):
     """Longest wait for a recording's decoding."""
     max_input_chars: int = Field(default=4096, ge=1)
     """Longest text to speak; OpenAI's own limit."""
-    running: int = Field(default=1, ge=1)
-    """Engine calls at once. An engine uses its threads for one call; more calls help where it has more workers."""
+    running: int | None = Field(default=None, ge=1)
+    """Engine calls at once; None is as many as every model that is held gains from (`models.engine.calls_at_once`)."""
     waiting: int = Field(default=16, ge=0)
     """Requests that may wait beyond those; the next is answered 503 with ``Retry-After``."""
     max_wait_s: float = Field(default=120, gt=0)

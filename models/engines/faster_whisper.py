@@ -29,6 +29,8 @@ from models.types import Record, Transcript
 
 REQUIREMENT = "faster-whisper>=1.2.1,<2"
 TOKENIZER = "tokenizer.json"
+MOST_CALLS = 4
+"""Calls side by side at most; each keeps buffers of about 30 MiB."""
 WARM_UP_FRAMES = 100
 """One second of features."""
 WARM_UP_TOKENS = 8
@@ -56,6 +58,15 @@ class FasterWhisper:
     packages: ClassVar[tuple[str, ...]] = ("faster-whisper", "ctranslate2")
     Decoding: ClassVar[type[Record]] = FasterWhisperDecoding
 
+    @classmethod
+    def calls_at_once(cls, placement: Placement) -> int:
+        """As many as there are threads, though each uses them all: parts of a call know only one; see `MOST_CALLS`.
+
+        On two cores two calls at once got a fifth to a quarter more done (`benchmarks/service_speed.py`); GPUs were not
+        measured.
+        """
+        return min(placement.threads, MOST_CALLS) if placement.device == "cpu" else 1
+
     def __init__(self, weights: Path, placement: Placement, decoding: FasterWhisperDecoding) -> None:
         """Load the weights.
 
@@ -79,7 +90,7 @@ class FasterWhisper:
                 device=placement.device,
                 compute_type=placement.compute_type,
                 cpu_threads=placement.threads,
-                num_workers=1,
+                num_workers=placement.calls,
                 local_files_only=True,
             )
         except (RuntimeError, ValueError) as error:

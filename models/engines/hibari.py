@@ -40,6 +40,11 @@ class Hibari(Speaker):
     packages: ClassVar[tuple[str, ...]] = ("hibari-tts", "onnxruntime", "numpy", "scipy")
     Decoding: ClassVar[type[Record]] = HibariDecoding
 
+    @classmethod
+    def calls_at_once(cls, placement: Placement) -> int:
+        """As many as there are threads, for a call uses one; see `THREADS`."""
+        return placement.threads
+
     def __init__(self, weights: Path, placement: Placement, decoding: HibariDecoding, *, voice: str = "heart") -> None:
         """Load the voice.
 

@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.capabilities import Transcriber, Translator
 from models.card import ModelCard
-from models.engine import Placement, build_engine, decoding_of, engine_class, placement_of
+from models.engine import Placement, build_engine, calls_at_once, decoding_of, engine_class, placement_of
 from models.engines.faster_whisper import FasterWhisper, FasterWhisperDecoding
 from models.engines.openai_whisper import OpenAIWhisper, OpenAIWhisperDecoding
 from models.errors import CardError, EngineError
@@ -281,6 +281,37 @@ def test_one_engine_serves_two_threads_without_mixing_them(name: str, engine: En
     alone = [transcribe(one) for one in samples]
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(transcribe, samples)) == alone
+
+
+@pytest.mark.real
+def test_calls_side_by_side_hear_what_one_call_hears(
+    cards: dict[str, ModelCard], weights_of: Callable[[str], Path], engine: Engines, clip: Clip
+) -> None:
+    card = cards["faster-whisper-tiny.en"]
+    both = build_engine(card, weights_of(card.name), replace(placement_of(card, threads=2), calls=2))
+    samples = [clip("harvard-spk1-snt1.wav"), clip("harvard-spk2-snt3.wav")] * 2
+    alone = [engine(card.name).transcribe(one, language="en").text for one in samples]
+    with ThreadPoolExecutor(2) as pool:
+        assert [heard.text for heard in pool.map(lambda one: both.transcribe(one, language="en"), samples)] == alone
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "threads", "calls"),
+    [
+        ("faster-whisper-tiny.en", "cpu", 1, 1),
+        ("faster-whisper-tiny.en", "cpu", 2, 2),
+        ("faster-whisper-tiny.en", "cpu", 64, 4),
+        ("faster-whisper-tiny.en", "cuda", 8, 1),
+        ("hibari", "cpu", 8, 8),
+        ("whisper-tiny.en", "cpu", 8, 1),
+        ("lfm2.5-audio", "cpu", 8, 1),
+    ],
+)
+def test_an_engine_says_how_many_calls_at_once_help(
+    name: str, device: str, threads: int, calls: int, cards: dict[str, ModelCard]
+) -> None:
+    compute_type = cards[name].devices[device].compute_type
+    assert calls_at_once(cards[name], Placement(device, compute_type, threads)) == calls
 
 
 @pytest.mark.real

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from service import CLIP, HEARER, HeldBack, Running, serving, wait_until
+from service import CLIP, HEARER, SPEAKER, HeldBack, Running, serving, wait_until
 
 from models.audio import decode
 from serving.served import ServedModel
@@ -40,6 +40,20 @@ def test_a_full_queue_answers_503_and_recovers(held: Mapping[str, ServedModel], 
         engine.go.set()
         text = held[HEARER].engine.transcribe(decode(audio / CLIP).samples, language="en").text
         assert [first.result(60), second.result(60), ask(running, audio / CLIP)] == [text] * 3
+
+
+@pytest.mark.parametrize(("others", "at_once"), [({}, 2), ({SPEAKER: 1}, 1), ({SPEAKER: 3}, 2)])
+def test_as_many_calls_run_at_once_as_every_model_gains_from(
+    others: Mapping[str, int], at_once: int, held: Mapping[str, ServedModel], audio: Path
+) -> None:
+    engine = HeldBack(held[HEARER].engine)
+    models = {name: replace(held[name], calls=calls) for name, calls in others.items()}
+    models[HEARER] = replace(held[HEARER], engine=engine, calls=2)
+    with serving(models, ServiceSettings()) as running, ThreadPoolExecutor(3) as clients:
+        asked = [clients.submit(ask, running, audio / CLIP) for _ in range(3)]
+        wait_until(lambda: state(running, at_once, 3 - at_once))
+        engine.go.set()
+        assert len({one.result(60) for one in asked}) == 1
 
 
 def test_a_turn_that_does_not_come_ends_with_503(held: Mapping[str, ServedModel], audio: Path) -> None:
