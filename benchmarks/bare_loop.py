@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import time
 from pathlib import Path
 
@@ -17,11 +16,10 @@ from models.card import ModelCard
 from models.weights import locate
 from pipelines.corpus import find_corpus
 from pipelines.lab import Layout
+from pipelines.processes import threads_of_children
 
 
 def work(card: ModelCard, weights: Path, threads: int, queue: multiprocessing.Queue) -> None:
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = str(threads)
     from models.audio import decode
     from models.engine import build_engine, placement_of
 
@@ -39,8 +37,9 @@ def run(card: ModelCard, weights: Path, jobs: list[tuple[Path, str]], workers: i
         queue.put(job)
     start = time.perf_counter()
     processes = [context.Process(target=work, args=(card, weights, threads, queue)) for _ in range(workers)]
-    for process in processes:
-        process.start()
+    with threads_of_children(threads):
+        for process in processes:
+            process.start()
     for process in processes:
         process.join()
         assert process.exitcode == 0, f"a worker ended with {process.exitcode}"

@@ -6,18 +6,16 @@ The quality model takes seconds to load and compile: it does so once a process, 
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.types import Record
 from pipelines.evaluate import Gathered, item_id
-from pipelines.inference import THREAD_VARIABLES
 from pipelines.lab import Lab
+from pipelines.processes import spawn_pool
 from pipelines.shards import ShardStore
 from pipelines.speech.speaker import SpeakerReference
 from pipelines.speech_store import text_sha256
@@ -124,16 +122,13 @@ def _key(measured: MeasuredAudio) -> tuple[str, str, str]:
 def _in_processes(lab: Lab, tasks: list[MeasureTask]) -> Iterator[list[MeasuredAudio]]:
     shards = [tasks[start : start + SHARD_FILES] for start in range(0, len(tasks), SHARD_FILES)]
     workers = min(lab.layout.workers, len(shards))
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(lab.layout.threads,)) as pool:
+    with spawn_pool(workers, lab.layout.threads, _begin) as pool:
         for future in as_completed([pool.submit(_measure, shard) for shard in shards]):
             yield future.result()
 
 
-def _begin(threads: int) -> None:
+def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in THREAD_VARIABLES:
-        os.environ[name] = str(threads)
 
 
 def _measure(tasks: list[MeasureTask]) -> list[MeasuredAudio]:

@@ -35,7 +35,6 @@ WARM_UP_TEXT = "One, two, three."
 """What a voice says before anything is timed."""
 PARENT_CHECK_S = 1.0
 """How often a worker looks whether its parent still lives."""
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 R = TypeVar("R", bound=Record)
 
@@ -116,8 +115,6 @@ def load(spec: EngineSpec) -> None:
     # Ctrl-C reaches the whole process group; what becomes of a worker is its parent's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    for name in THREAD_VARIABLES:
-        os.environ[name] = str(spec.placement.threads)
     try:
         from models.engine import build_engine
 
@@ -151,10 +148,6 @@ def _warm_up(engine: Any, spec: EngineSpec) -> None:
 
     noise = np.random.default_rng(0).normal(0, 1e-3, int(WARM_UP_S * SAMPLE_RATE_HZ)).astype(np.float32)
     engine.transcribe(noise, language=language)
-
-
-def ready() -> None:
-    """Do nothing: submitting it makes the executor start a process now instead of at the first shard."""
 
 
 def infer(jobs: tuple[Job, ...]) -> ShardResult[Prediction]:

@@ -1,13 +1,11 @@
 """Worker processes, each holding one engine, that turn recordings into predictions and texts into speech.
 
-Workers are spawned, never forked: an engine's OpenMP threads do not survive a fork, and a forked pool hangs for ever. The
-parent loads no engine, so that a run never holds more than one model a worker. What a worker does is in
+The parent loads no engine, so that a run never holds more than one model a worker. What a worker does is in
 `pipelines.inference`.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ProcessPoolExecutor
@@ -17,7 +15,8 @@ from typing import TypeVar
 
 from models.errors import EngineError
 from models.types import Record
-from pipelines.inference import EngineSpec, Job, ShardResult, SpeakJob, infer, load, ready, speak
+from pipelines.inference import EngineSpec, Job, ShardResult, SpeakJob, infer, load, speak
+from pipelines.processes import spawn_pool
 from pipelines.speech_store import Synthesis
 from pipelines.types import Prediction
 
@@ -45,15 +44,7 @@ class WorkerPool:
         self._executor = self._start()
 
     def _start(self) -> ProcessPoolExecutor:
-        executor = ProcessPoolExecutor(
-            max_workers=self._workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=load,
-            initargs=(self._spec,),
-        )
-        for _ in range(self._workers):
-            executor.submit(ready)
-        return executor
+        return spawn_pool(self._workers, self._spec.placement.threads, load, self._spec)
 
     @classmethod
     def begin(cls, spec: EngineSpec, workers: int) -> None:

@@ -97,8 +97,13 @@ mounted = _Mounted()
     # The app has its own, with what matters here and without texts.
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
-    # No telemetry from an image made of it either.
-    envs=[{"name": "BENTOML_DO_NOT_TRACK", "value": "True"}, {"name": "DO_NOT_TRACK", "value": "1"}],
+    envs=[
+        # No telemetry from an image made of it either.
+        {"name": "BENTOML_DO_NOT_TRACK", "value": "True"},
+        {"name": "DO_NOT_TRACK", "value": "1"},
+        # numpy's second thread would spin beside the engine, for products that are too small for it.
+        {"name": "OPENBLAS_NUM_THREADS", "value": "1"},
+    ],
 )
 @bentoml.asgi_app(mounted, path="/")
 class ModelService:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
 from models.audio import file_sha256
-from pipelines.inference import THREAD_VARIABLES
+from pipelines.processes import spawn_pool
 from pipelines.progress import listener
 from pipelines.validate.facts import measure_file
 from pipelines.validate.store import FactsStore, Measured, stamp_of
@@ -90,8 +88,7 @@ def _measured(store: FactsStore, first: list[Path], rest: Iterator[Path], worker
             yield _measure([str(path) for path in first], store)
         return
     paths = chain(first, rest)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(store.path,)) as pool:
+    with spawn_pool(workers, 1, _begin, store.path) as pool:
         running: set[Future[list[Measured]]] = set()
         while True:
             while len(running) < workers * BATCHES_AHEAD and (batch := [str(p) for p in islice(paths, BATCH_FILES)]):
@@ -109,8 +106,6 @@ _store: list[FactsStore] = []
 
 def _begin(path: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in THREAD_VARIABLES:
-        os.environ[name] = "1"
     _store.append(FactsStore(path))
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import psutil
 import pytest
 import soundfile
+from threadpoolctl import threadpool_info
 
 from models.audio import file_sha256
-from models.engine import Placement
+from models.engine import Placement, available_cores
 from models.errors import CardError, EngineError
 from models.memory import peak_memory_mib
 from pipelines import workers
@@ -97,6 +98,17 @@ def test_threads_are_set_before_the_engine_is_there(tmp_path: Path) -> None:
     with WorkerPool(make_spec(tmp_path, threads=2), 1) as pool:
         assert pool._executor.submit(os.getenv, "OMP_NUM_THREADS").result() == "2"
         assert pool._executor.submit(os.getenv, "MKL_NUM_THREADS").result() == "2"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_numpy_takes_no_more_threads_than_a_worker_has(threads: int, tmp_path: Path) -> None:
+    """It is imported before anything of ours runs in a worker, and its threads spin beside the engine's."""
+    before = dict(os.environ)
+    with WorkerPool(make_spec(tmp_path, threads=threads), 1) as pool:
+        libraries = pool._executor.submit(threadpool_info).result()
+    blas = [library["num_threads"] for library in libraries if library["user_api"] == "blas"]
+    assert blas and set(blas) == {min(threads, available_cores())}
+    assert os.environ == before, "what the user set is left alone"
 
 
 def test_a_dead_worker_breaks_its_shard_and_the_same_call_then_succeeds(tmp_path: Path, job: Write) -> None:
