@@ -102,7 +102,7 @@ def plan_of_one(columns: FloatArray, blocks: IntArray, statistic: Statistic, mar
     return plan_of(assumed_spread(columns, blocks, statistic), margin, alpha=alpha)
 
 
-def plan_without_models(words: Sequence[int], blocks: IntArray, margin: float | None, *, alpha: float) -> Plan:
+def plan_without_models(words: Sequence[int] | IntArray, blocks: IntArray, margin: float | None, *, alpha: float) -> Plan:
     """Plan for a corpus that no model has been evaluated on, from stated assumptions (`ASSUMED_WER` and below).
 
     Errors are laid out at their expected spread, not drawn: each speaker's error rate deviates from `ASSUMED_WER` by

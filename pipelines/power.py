@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from models.types import Record, Task
-from pipelines.corpus import Corpus, slice_facets
+from pipelines.corpus import corpus_tasks, parse_line, read_config, slice_facets
 from pipelines.gate.evidence import slice_mask
 from pipelines.gate.finding import finite
 from pipelines.home import Home
+from pipelines.manifest import MANIFEST, read_lines
 from pipelines.measure import Sums
 from pipelines.metrics import METRICS
 from pipelines.normalize import find_normalizer
@@ -27,8 +30,10 @@ from pipelines.planning import (
     plan_without_models,
 )
 from pipelines.policy import ANY_VALUE, EVERYTHING, NonInferiorityRule, Policy
-from pipelines.prompts import Prompt, PromptCorpus
-from pipelines.scores import ScoreTable, UtteranceScore, block_codes
+from pipelines.prompts import Prompt, parse_prompt
+from pipelines.scores import NO_SPEAKER, ScoreTable, UtteranceScore
+from pipelines.stats.resampling import IntArray
+from pipelines.types import Utterance
 from pipelines.witnesses import newest_evaluations, read_scores
 
 METRIC: Mapping[Task, str] = {"asr": "wer", "tts": "roundtrip_wer"}
@@ -81,51 +86,90 @@ class PowerReport(Record):
 
 @dataclass(frozen=True)
 class _Data:
-    """A corpus of recordings or of prompts, as a plan sees it."""
+    """A corpus of recordings or of prompts, as a plan sees it: a few numbers a line, so that a large one fits."""
 
-    name: str
+    folder: Path
     task: Task
-    texts: Mapping[str, str]
-    """Id → reference."""
-    words: Mapping[str, int]
-    """Id → words of the reference after the normalizer, of those with any."""
-    speakers: Mapping[str, str]
-    facets: Mapping[str, Mapping[str, str]]
+    words: IntArray
+    """Words of each reference after the normalizer, (n,), of the lines with any."""
+    blocks: IntArray
+    """Codes of the blocks of the same lines, (n,)."""
+    facets: Mapping[str, Sequence[str | None]]
+    """Key of a slice that the policy asks for → its value on each of these lines."""
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
 
     @property
     def metric(self) -> str:
         return METRIC[self.task]
 
-
-def _data(corpus: Corpus | PromptCorpus) -> _Data:
-    prompts = isinstance(corpus, PromptCorpus)
-    rows = corpus.prompts if isinstance(corpus, PromptCorpus) else corpus.utterances
-    texts = {row.id: row.reference if isinstance(row, Prompt) else row.text for row in rows}
-    spoken = [row for row in rows if texts[row.id].strip()]
-    return _Data(
-        name=corpus.name,
-        task="tts" if prompts else "asr",
-        texts=texts,
-        words={r.id: len(find_normalizer(corpus.config.normalizers.of(r))(texts[r.id]).split()) for r in spoken},
-        speakers={row.id: row.speaker for row in rows},
-        facets={row.id: slice_facets(row) for row in rows},
-    )
+    def rows(self, of: Sequence[int]) -> _Data:
+        """Some of the lines."""
+        at = np.array(of, dtype=np.int64)
+        facets = {key: [values[i] for i in of] for key, values in self.facets.items()}
+        return _Data(self.folder, self.task, self.words[at], self.blocks[at], facets)
 
 
-def corpus_power(corpus: Corpus | PromptCorpus, home: Home, policy: Policy, margins: Sequence[float] = ()) -> PowerReport:
+def _read(folder: Path, policy: Policy) -> _Data:
+    task: Task = "tts" if corpus_tasks(folder) == ("tts",) else "asr"
+    normalizers = read_config(folder).normalizers
+    facets: dict[str, list[str | None]] = {key: [] for key in _slice_keys(policy, METRIC[task])}
+    words, blocks = array("q"), list[str]()
+
+    def see(row: Utterance | Prompt, reference: str) -> None:
+        if not reference.strip():
+            return
+        words.append(len(find_normalizer(normalizers.of(row))(reference).split()))
+        blocks.append(row.id if row.speaker in NO_SPEAKER else sys.intern(row.speaker))
+        found = slice_facets(row)
+        for key, values in facets.items():
+            value = found.get(key)
+            values.append(None if value is None else sys.intern(value))
+
+    _each_line(folder, task, see)
+    order = {name: code for code, name in enumerate(sorted(set(blocks)))}
+    codes = np.fromiter((order[name] for name in blocks), np.int64, len(blocks))
+    return _Data(folder, task, np.array(words, dtype=np.int64), codes, facets)
+
+
+def _each_line(folder: Path, task: Task, see: Callable[[Utterance | Prompt, str], None]) -> None:
+    """Show each line with its reference, and keep none."""
+
+    def shown(row: Utterance | Prompt) -> bool:
+        see(row, row.reference if isinstance(row, Prompt) else row.text)
+        return False
+
+    parse: Callable[[str], Utterance | Prompt] = parse_prompt if task == "tts" else parse_line
+    read_lines(folder / MANIFEST, parse, shown)
+
+
+def _slice_keys(policy: Policy, metric: str) -> list[str]:
+    return sorted({rule.slice.partition("=")[0] for rule in _margin_rules(policy, metric)} - {EVERYTHING})
+
+
+def _margin_rules(policy: Policy, metric: str) -> list[NonInferiorityRule]:
+    return [rule for rule in policy.rules if isinstance(rule, NonInferiorityRule) and rule.metric == metric]
+
+
+def corpus_power(folder: Path, home: Home, policy: Policy, margins: Sequence[float] = ()) -> PowerReport:
     """Plan for a corpus from the best evidence there is.
 
     Two models' evaluations of it show how much their difference varies over speakers; one model's shows how much it varies
     itself; without any, stated assumptions stand in (`pipelines.planning`).
 
     Args:
-        corpus: The corpus, of recordings or of prompts.
+        folder: The corpus, of recordings or of prompts. Its manifest is read line by line and not kept.
         home: Where evaluations are kept.
         policy: Gives the level, and the margins if none are named.
         margins: Differences in word error rate that someone wants to rule out.
+
+    Raises:
+        CorpusError: Its settings or its manifest are broken.
     """
     alpha = (1 - policy.level) / 2
-    data = _data(corpus)
+    data = _read(folder, policy)
     evaluated = _evaluated(data, home)
     plain, basis = _plan(data, evaluated, EVERYTHING, None, alpha)
     wanted = [(EVERYTHING, margin) for margin in margins] or _policy_margins(policy, data)
@@ -159,12 +203,9 @@ def corpus_power(corpus: Corpus | PromptCorpus, home: Home, policy: Policy, marg
 def _policy_margins(policy: Policy, data: _Data) -> list[tuple[str, float]]:
     """The margins of the policy's rules about word errors, each with its slice."""
     wanted: list[tuple[str, float]] = []
-    for rule in policy.rules:
-        if not isinstance(rule, NonInferiorityRule) or rule.metric != data.metric:
-            continue
+    for rule in _margin_rules(policy, data.metric):
         key, _, value = rule.slice.partition("=")
-        speech = [data.facets[name] for name in data.words]
-        values = sorted({facets[key] for facets in speech if key in facets})
+        values = sorted({found for found in data.facets.get(key, ()) if found is not None})
         names = [f"{key}={found}" for found in values] if value == ANY_VALUE else [rule.slice]
         wanted.extend((name, rule.margin) for name in names)
     return list(dict.fromkeys(wanted))
@@ -172,18 +213,30 @@ def _policy_margins(policy: Policy, data: _Data) -> list[tuple[str, float]]:
 
 def _evaluated(data: _Data, home: Home) -> list[tuple[str, list[UtteranceScore]]]:
     """The two newest models' scores of the corpus as it is now: same ids, same references."""
-    texts = {f"{data.name}/{name}": text for name, text in data.texts.items()}
     found: list[tuple[str, list[UtteranceScore]]] = []
     for evaluation in newest_evaluations(home):
         complete = evaluation.task == data.task and not evaluation.selection and data.name in evaluation.corpora
         if not complete or evaluation.model in dict(found) or not Path(evaluation.predictions).is_file():
             continue
-        scores = [score for score in read_scores(Path(evaluation.predictions)) if score.id in texts]
-        if scores and all(score.reference == texts[score.id] for score in scores):
+        if scores := _scores_of_now(data, Path(evaluation.predictions)):
             found.append((evaluation.model, scores))
         if len(found) == 2:
             break
     return found
+
+
+def _scores_of_now(data: _Data, predictions: Path) -> list[UtteranceScore]:
+    """The scores of lines that are there; none at all where a reference has changed since."""
+    scores = {score.id: score for score in read_scores(predictions)}
+    references: dict[str, str] = {}
+
+    def see(row: Utterance | Prompt, reference: str) -> None:
+        if (name := f"{data.name}/{row.id}") in scores:
+            references[name] = reference
+
+    _each_line(data.folder, data.task, see)
+    same = all(scores[name].reference == text for name, text in references.items())
+    return [scores[name] for name in references] if same else []
 
 
 def _plan(
@@ -216,6 +269,6 @@ def _plan(
 
 def _plan_from_assumptions(data: _Data, name: str, margin: float | None, alpha: float) -> Plan:
     key, _, value = name.partition("=")
-    speech = [i for i in data.words if name == EVERYTHING or data.facets[i].get(key) == value]
-    codes, _ = block_codes(speech, [data.speakers[i] for i in speech])
-    return plan_without_models([data.words[i] for i in speech], codes, margin, alpha=alpha)
+    if name != EVERYTHING:
+        data = data.rows([i for i, found in enumerate(data.facets.get(key, ())) if found == value])
+    return plan_without_models(data.words, data.blocks, margin, alpha=alpha)

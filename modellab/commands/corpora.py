@@ -149,8 +149,7 @@ def power(
 
     folder = corpus_folder(name, lab.data)
     voices = corpus_tasks(folder) == ("tts",)
-    corpus = read_prompts(folder) if voices else read_corpus(folder)
-    report = corpus_power(corpus, lab.home, read_policy(lab.params, "tts" if voices else "asr"), margin or ())
+    report = corpus_power(folder, lab.home, read_policy(lab.params, "tts" if voices else "asr"), margin or ())
     if json_:
         print_json(report)
         return

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from models.errors import CorpusError, StateError
 from models.types import Record
-from pipelines.corpus import CONFIG, CorpusConfig, find_corpus, list_corpora, read_config
+from pipelines.corpus import CONFIG, CorpusConfig, list_corpora, read_config
 from pipelines.ingest.difference import Difference, Inventory, difference
 from pipelines.ingest.found import SourceOptions
 from pipelines.ingest.layouts import Source, find_source
@@ -121,7 +121,7 @@ def _with_power(lab: Lab, added: Added) -> Added:
     from pipelines.policy import read_policy
     from pipelines.power import corpus_power
 
-    report = corpus_power(find_corpus(added.corpus, lab.data), lab.home, read_policy(lab.params))
+    report = corpus_power(lab.data / added.corpus, lab.home, read_policy(lab.params))
     if report.detectable is None:
         told = f"With {report.speakers} speakers nothing can be planned: add recordings of more people."
     else:
