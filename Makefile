@@ -79,7 +79,7 @@ BENCHMARKS := $(filter-out %/bare_loop.py %/bento_service.py %/bento_soak.py %/c
 bench: data  ## Run the benchmarks: ratios measured side by side in one run
 	for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-bench-big: data  ## Add, validate and slice a corpus of 200,000 utterances, killed half-way (an hour and more)
+bench-big: data  ## Add, validate and slice a corpus of 200,000 utterances, killed half-way (10 minutes)
 	$(BIN)/python benchmarks/corpus_200k.py
 
 soak: data  ## Load a packaged service with twice what it can serve, for SECONDS (600): no crash, no growth, all answered
