@@ -299,8 +299,14 @@ def test_serve_and_parity_from_the_command_line(shipped: Shipped) -> None:
     port, heard = free_port(), shipped.samples[0]
     assert isinstance(heard, HeardSample)
     serve = [sys.executable, "-m", "modellab", "serve", RECOGNISER, "--port", str(port), "--json"]
+    # A shell that starts the tests in the background has Ctrl-C ignored, by them and whatever they start.
     with subprocess.Popen(
-        serve, env=environment_of(shipped), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        serve,
+        env=environment_of(shipped),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as service:
         assert service.stdout is not None
         lines = []

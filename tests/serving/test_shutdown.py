@@ -62,7 +62,8 @@ def listens(process: psutil.Process) -> bool:
 
 
 def worker_of(process: subprocess.Popen[bytes]) -> psutil.Process:
-    (worker,) = [child for child in psutil.Process(process.pid).children() if listens(child)]
+    (server,) = psutil.Process(process.pid).children()  # of its guard
+    (worker,) = [child for child in server.children() if listens(child)]
     return worker
 
 
