@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,11 @@ def said(name: str, value: float, target: float, *, most: bool) -> None:
     print(f"{name}: {value:.2f} (target {'at most' if most else 'at least'} {target:.2f}: {'met' if met else 'NOT met'})")
 
 
-def engine_of(lab: Lab, model: str, threads: int | None = None, *, shared: bool = False) -> Any:
-    """Build an engine; a shared one for as many calls side by side as it gains from."""
+def engine_of(lab: Lab, model: str, threads: int | None = None, calls: int = 1) -> Any:
     cards = lab.cards()
     card = cards[model]
     weights = fetch(card, cards, lab.home.weights, print).folder
-    placement = placement_of(card, threads=threads)
-    placement = replace(placement, calls=calls_at_once(card, placement)) if shared else placement
-    return build_engine(card, weights, placement, card.tasks[0])
+    return build_engine(card, weights, replace(placement_of(card, threads=threads), calls=calls), card.tasks[0])
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -121,21 +119,15 @@ def in_process_layouts(lab: Lab, model: str, path: Path) -> dict[str, Callable[[
     card = lab.cards()[model]
     calls = calls_at_once(card, placement_of(card))
     whole = engine_of(lab, model)
-    shared = engine_of(lab, model, shared=True)
     narrow = [engine_of(lab, model, threads=1) for _ in range(cores)] if cores > 1 else []
 
-    def one_by_one(count: int) -> None:
-        for _ in range(count):
-            whole.transcribe(decode(path).samples, language="en")
+    def hear(engine: Any) -> None:
+        engine.transcribe(decode(path).samples, language="en")
 
     def side_by_side(engines: Sequence[Any]) -> Callable[[int], None]:
         def run(count: int) -> None:
             with ThreadPoolExecutor(len(engines)) as pool:
-                list(
-                    pool.map(
-                        lambda i: engines[i % len(engines)].transcribe(decode(path).samples, language="en"), range(count)
-                    )
-                )
+                list(pool.map(hear, islice(cycle(engines), count)))
 
         return run
 
@@ -143,11 +135,11 @@ def in_process_layouts(lab: Lab, model: str, path: Path) -> dict[str, Callable[[
         for at in range(0, count, BATCH):
             whole.transcribe_batch([decode(path).samples for _ in range(min(BATCH, count - at))], language="en")
 
-    layouts = {f"one call at a time on {cores} cores": one_by_one}
+    layouts = {f"one call at a time on {cores} cores": side_by_side([whole])}
     if narrow:
         layouts[f"{cores} engines of one core"] = side_by_side(narrow)
     if calls > 1:
-        layouts[f"{calls} calls at once in one engine"] = side_by_side([shared] * calls)
+        layouts[f"{calls} calls at once in one engine"] = side_by_side([engine_of(lab, model, calls=calls)] * calls)
     if hasattr(whole, "transcribe_batch"):
         layouts[f"batches of {BATCH}"] = batched
     return layouts

@@ -39,6 +39,7 @@ BENTOML = "bentoml"
 SERVICE_OBJECT = "serving.bento:ModelService"
 LAB_ONLY = (
     "export.py",
+    "guard.py",
     "package.py",
     "parity.py",
     "release.py",

@@ -21,8 +21,6 @@ from models.types import Record, Transcript
 
 REQUIREMENT = "openai-whisper>=20250625"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-WINDOW_FRAMES = 3000
-"""Frames of features that the encoder takes, 30 s."""
 WARM_UP_TEXT = " One, two, three."
 WARM_UP_TOKENS = 4
 """Tokens at most."""
@@ -91,6 +89,7 @@ class OpenAIWhisper:
         Hearing noise would encode a window of 30 s and yet not warm the aligner, which numba compiles at its first word.
         """
         import torch
+        from whisper.audio import N_FRAMES
         from whisper.decoding import DecodingOptions, decode
         from whisper.timing import find_alignment
         from whisper.tokenizer import get_tokenizer
@@ -99,12 +98,12 @@ class OpenAIWhisper:
         tokenizer = get_tokenizer(self._model.is_multilingual, language="en")
         dtype = torch.float16 if fp16 else torch.float32
         features = torch.zeros((1, dims.n_audio_ctx, dims.n_audio_state), device=self._model.device, dtype=dtype)
-        window = torch.zeros((dims.n_mels, WINDOW_FRAMES), device=self._model.device, dtype=dtype)
+        window = torch.zeros((dims.n_mels, N_FRAMES), device=self._model.device, dtype=dtype)
         with self._lock, torch.inference_mode():
             torch.set_num_threads(self._threads)
             decode(self._model, features[0], DecodingOptions(language="en", fp16=fp16, sample_len=WARM_UP_TOKENS))
             self._encoder.remember(window.unsqueeze(0), features)
-            find_alignment(self._model, tokenizer, tokenizer.encode(WARM_UP_TEXT), window, WINDOW_FRAMES)
+            find_alignment(self._model, tokenizer, tokenizer.encode(WARM_UP_TEXT), window, N_FRAMES)
             self._encoder.forget()
 
     def transcribe(self, samples: NDArray[np.float32], *, language: str | None) -> Transcript:
