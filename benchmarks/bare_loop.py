@@ -16,7 +16,7 @@ from models.card import ModelCard
 from models.weights import locate
 from pipelines.corpus import find_corpus
 from pipelines.lab import Layout
-from pipelines.processes import threads_of_children
+from pipelines.processes import environment_of_children
 
 
 def work(card: ModelCard, weights: Path, threads: int, queue: multiprocessing.Queue) -> None:
@@ -37,7 +37,7 @@ def run(card: ModelCard, weights: Path, jobs: list[tuple[Path, str]], workers: i
         queue.put(job)
     start = time.perf_counter()
     processes = [context.Process(target=work, args=(card, weights, threads, queue)) for _ in range(workers)]
-    with threads_of_children(threads):
+    with environment_of_children(threads):
         for process in processes:
             process.start()
     for process in processes:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +24,10 @@ from typing import Any
 import httpx2
 import numpy as np
 from bento_service import Client, Served, clip, closed_loop, open_lab, service_of
-from threadpoolctl import threadpool_limits
 
 from models.audio import decode
 from models.engine import available_cores, build_engine, calls_at_once, placement_of
+from models.memory import ALLOCATOR
 from models.weights import fetch
 from pipelines.lab import Lab
 from serving.encoding import wav_head
@@ -51,8 +53,6 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=48, help="a load level")
     parser.add_argument("--out", type=Path, help="folder for serving.json and serving.png; default: benchmarks/ in the home")
     options = parser.parse_args()
-    # As the service has it (`serving/bento.py`), so that the engine is at its best here too.
-    threadpool_limits(1, user_api="blas")
     lab = open_lab()
     out = options.out or lab.home.root / "benchmarks"
     out.mkdir(parents=True, exist_ok=True)
@@ -67,6 +67,13 @@ def main() -> None:
     (out / "serving.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
     draw(result["load"], out / "serving.png")
     print(f"written: {out / 'serving.json'}, {out / 'serving.png'}")
+
+
+def as_served() -> None:
+    """Start anew in the environment that a service has (`serving/bento.py`), so that the engine is at its best here too."""
+    wanted = {**os.environ, **ALLOCATOR, "OPENBLAS_NUM_THREADS": "1"}
+    if wanted != os.environ:
+        os.execve(sys.executable, sys.orig_argv, wanted)
 
 
 def said(name: str, value: float, target: float, *, most: bool) -> None:
@@ -240,4 +247,5 @@ def draw(rows: Sequence[dict[str, float]], target: Path) -> None:
 
 
 if __name__ == "__main__":
+    as_served()
     main()

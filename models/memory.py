@@ -1,8 +1,20 @@
-"""What a process costs in memory."""
+"""What a process costs in memory, and when it gives memory back."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import sys
+from contextlib import suppress
 from pathlib import Path
+
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(512 * 2**20), "MALLOC_ARENA_MAX": "1"}
+"""Environment variables that a process which runs an engine is started with; glibc reads them then, others never.
+
+An engine frees hundreds of MiB after each call and wants them again for the next. By default glibc returns them to the
+system in between, which then zeroes every page anew: with faster-whisper that was a fifth of all work. So nothing is mapped
+on its own, up to 512 MiB of free memory stay, and threads take from one heap instead of each keeping one.
+"""
 
 
 def peak_memory_mib() -> float:
@@ -16,7 +28,14 @@ def peak_memory_mib() -> float:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
     import resource
-    import sys
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1024**2 if sys.platform == "darwin" else peak / 1024  # macOS counts bytes, others KiB
+
+
+def give_memory_back() -> None:
+    """Return freed memory to the system, which the C library otherwise keeps for later."""
+    gc.collect()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library has no such function
+            ctypes.CDLL(None).malloc_trim(0)

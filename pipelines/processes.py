@@ -1,4 +1,4 @@
-"""Pools of processes that know how many threads they may use before their first import.
+"""Pools of processes that know before their first import how many threads they may use, and what to do with freed memory.
 
 Processes are spawned, never forked: OpenMP's threads do not survive a fork, and a forked pool hangs for ever.
 """
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+
+from models.memory import ALLOCATOR
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _environment = threading.Lock()
@@ -28,22 +30,25 @@ def spawn_pool(workers: int, threads: int, begin: Callable[..., None], *argument
         *arguments: Such as can be pickled.
     """
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=begin, initargs=arguments)
-    with threads_of_children(threads):
+    with environment_of_children(threads):
         for _ in range(workers):
             pool.submit(_ready)
     return pool
 
 
 @contextmanager
-def threads_of_children(threads: int) -> Iterator[None]:
-    """Let processes that are started in the block know how many threads their libraries may use.
+def environment_of_children(threads: int) -> Iterator[None]:
+    """Let processes that are started in the block know how many threads they have, and to hold on to their memory.
 
-    OpenBLAS reads this when numpy is imported, which a process does before it runs anything of ours. Left to itself it takes
-    a thread a core, which spins beside the engine: with faster-whisper that was a tenth of all work.
+    Both are read before a process runs anything of ours. OpenBLAS, left to itself, takes a thread a core when numpy is
+    imported, which spins beside the engine: with faster-whisper that was a tenth of all work. For memory see
+    `models.memory.ALLOCATOR`; there, what the user has set stays.
     """
     with _environment:
-        before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+        kept = {name: value for name, value in ALLOCATOR.items() if name not in os.environ}
+        ours = {**kept, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
         try:
             yield
         finally:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.engine import calls_at_once
 from models.errors import LabError, StateError
+from models.memory import ALLOCATOR
 from models.weights import Located
 from serving import logs
 from serving.app import create_app
@@ -103,6 +104,7 @@ mounted = _Mounted()
         {"name": "DO_NOT_TRACK", "value": "1"},
         # numpy's second thread would spin beside the engine, for products that are too small for it.
         {"name": "OPENBLAS_NUM_THREADS", "value": "1"},
+        *({"name": name, "value": value} for name, value in ALLOCATOR.items()),
     ],
 )
 @bentoml.asgi_app(mounted, path="/")

@@ -5,15 +5,12 @@ One of several may be unloaded when nobody asks for it: `serving.residency` says
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import hashlib
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -27,6 +24,7 @@ from models.card import ModelCard
 from models.engine import Placement, build_engine, engine_class, placement_of
 from models.errors import EngineError
 from models.fingerprint import ModelFingerprint, model_fingerprint
+from models.memory import give_memory_back
 from models.types import Task
 from models.weights import Located
 
@@ -178,14 +176,6 @@ class ServedModel:
         if self.can("tts"):
             self.engine.synthesize(WARM_UP_TEXT)
         self._warm.set()
-
-
-def give_memory_back() -> None:
-    """Return freed memory to the system, which the C library otherwise keeps for later."""
-    gc.collect()
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # another C library has no such function
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def load(
