@@ -60,7 +60,7 @@ def main() -> None:
     result: dict[str, Any] = {"model": options.model, "voice": options.voice, "clip": CLIP, "cores": available_cores()}
     with service_of(lab, options.model) as served:
         result["one_client"] = one_client(lab, served, path, options.rounds * 10)
-        result["eight_clients"] = eight_clients(lab, served, path, options.rounds * 2, options.requests // 2)
+        result["eight_clients"] = eight_clients(lab, served, path, options.rounds * 2, options.requests)
         result["load"] = load(served, path, options.requests)
     with service_of(lab, options.voice) as served:
         result["first_audio"] = first_audio(lab, served, options.rounds * 5)

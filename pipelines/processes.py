@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from models.memory import ALLOCATOR
+from models.variables import variables
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-_environment = threading.Lock()
-"""Held while the environment is not the user's."""
 
 
 def spawn_pool(workers: int, threads: int, begin: Callable[..., None], *arguments: Any) -> ProcessPoolExecutor:
@@ -36,27 +34,15 @@ def spawn_pool(workers: int, threads: int, begin: Callable[..., None], *argument
     return pool
 
 
-@contextmanager
-def environment_of_children(threads: int) -> Iterator[None]:
+def environment_of_children(threads: int) -> AbstractContextManager[None]:
     """Let processes that are started in the block know how many threads they have, and to hold on to their memory.
 
     Both are read before a process runs anything of ours. OpenBLAS, left to itself, takes a thread a core when numpy is
     imported, which spins beside the engine: with faster-whisper that was a tenth of all work. For memory see
     `models.memory.ALLOCATOR`; there, what the user has set stays.
     """
-    with _environment:
-        kept = {name: value for name, value in ALLOCATOR.items() if name not in os.environ}
-        ours = {**kept, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
-        before = {name: os.environ.get(name) for name in ours}
-        os.environ.update(ours)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+    kept = {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
+    return variables({**kept, **dict.fromkeys(THREAD_VARIABLES, str(threads))})
 
 
 def _ready() -> None:

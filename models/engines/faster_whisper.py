@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import asdict
@@ -26,6 +27,7 @@ from models.engines._whisper import (
 )
 from models.errors import EngineError
 from models.types import Record, Transcript
+from models.variables import variables
 
 REQUIREMENT = "faster-whisper>=1.2.1,<2"
 TOKENIZER = "tokenizer.json"
@@ -78,8 +80,12 @@ class FasterWhisper:
         Raises:
             EngineError: The library is missing, or cannot compute as placed.
         """
+        # Threads of calls side by side outnumber the cores, and one that waits for its like must not keep others from work.
+        # OpenMP reads this when it is loaded.
+        waiting = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")} if placement.calls > 1 else {}
         try:
-            from faster_whisper import WhisperModel
+            with variables(waiting):
+                from faster_whisper import WhisperModel
         except ImportError as error:
             raise missing_library(REQUIREMENT, error) from error
         if not (weights / TOKENIZER).is_file():  # the library would fetch one from the hub, unverified
