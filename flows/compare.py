@@ -5,7 +5,8 @@ from __future__ import annotations
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.evaluate import evaluate_within, runner
+from flows.evaluate import evaluate_within
+from flows.running import run
 from models.card import find_card
 from pipelines.compare import (
     PRODUCTION,
@@ -66,5 +67,5 @@ def compare_flow(lab: Lab, request: ComparisonRequest) -> Comparison:
 
 
 def compare(lab: Lab, request: ComparisonRequest) -> Comparison:
-    """Run the flow with as many shards in flight as keep the workers busy."""
-    return compare_flow.with_options(task_runner=runner(lab))(lab, request)
+    """Run the flow here."""
+    return run(compare_flow, lab, request)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.running import run
 from flows.speak import speak_within
 from flows.transcribe import transcribe_within
 from pipelines.evaluate import Evaluated
@@ -27,13 +25,5 @@ def evaluate_within(lab: Lab, request: EvaluationRequest) -> Evaluated:
 
 
 def evaluate(lab: Lab, request: EvaluationRequest) -> Evaluation:
-    """Run the flow with as many shards in flight as keep the workers busy."""
-    return evaluate_flow.with_options(task_runner=runner(lab))(lab, request)
-
-
-def runner(lab: Lab) -> Any:
-    """Make a task runner for `Flow.with_options`, whose annotation the thread pool's class does not meet.
-
-    It gives tasks one thread more than there are workers, so that the next shard already waits when one ends.
-    """
-    return ThreadPoolTaskRunner(max_workers=lab.layout.workers + 1)
+    """Run the flow here."""
+    return run(evaluate_flow, lab, request)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.compare import compare_flow
-from flows.evaluate import evaluate_within, runner
+from flows.compare import compare
+from flows.evaluate import evaluate_within
+from flows.running import run
 from pipelines.compare import ComparisonRequest
 from pipelines.decision import Comparison
 from pipelines.evaluate import Evaluated
@@ -68,13 +69,10 @@ def ask_for_production(lab: Lab, request: PromotionRequest) -> Promotion:
         found = find_comparison(lab, request.task, candidate.version, production, now)
         if found is not None:
             say(f"Compared on {found.created_at} with the same data and policy: that decides")
-        # Inside this flow's own runner, for a flow that is called by a flow has its own.
-        judged = found or compare_flow.with_options(task_runner=runner(lab))(
-            lab, ComparisonRequest(candidate=request.model, task=request.task)
-        )
+        judged = found or compare(lab, ComparisonRequest(candidate=request.model, task=request.task))
     return conclude_production(lab, history, request, candidate, production, judged, policy, now, say)
 
 
 def promote(lab: Lab, request: PromotionRequest) -> Promotion:
-    """Run the flow with as many shards in flight as keep the workers busy."""
-    return promote_flow.with_options(task_runner=runner(lab))(lab, request)
+    """Run the flow here."""
+    return run(promote_flow, lab, request)

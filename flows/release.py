@@ -8,6 +8,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
+from flows.running import without_heartbeat
 from models.types import Record, Task
 from pipelines.lab import Lab
 from pipelines.progress import listener
@@ -81,8 +82,9 @@ def decision_flow(lab: Lab, form: Decision) -> Released | Request:
 
 
 def release(lab: Lab, request: str, actor: Actor) -> Released:
-    """Run the flow."""
-    return release_flow(lab, request, actor)
+    """Run the flow here."""
+    with without_heartbeat():
+        return release_flow(lab, request, actor)
 
 
 def decision_deployment(lab: Lab) -> Any:

@@ -14,9 +14,10 @@ from prefect.deployments import arun_deployment
 from prefect.runner import Runner
 from prefect.schedules import Cron
 
-from flows.compare import compare_flow
-from flows.evaluate import evaluate_within, runner
+from flows.compare import compare
+from flows.evaluate import evaluate_within
 from flows.release import decision_deployment
+from flows.running import runner
 from models.errors import LabError
 from pipelines import regression
 from pipelines.compare import ComparisonRequest
@@ -207,7 +208,7 @@ def compare_candidate(lab: Lab, one: Watched, checks: Checks) -> Compared | None
         request = ComparisonRequest(
             candidate=one.model, task=one.task, corpora=fitting.corpora, slices=checks.slices, limit=checks.limit
         )
-        found = compare_flow.with_options(task_runner=runner(lab))(lab, request)
+        found = compare(lab, request)
     except LabError as error:
         return Compared(candidate=one.model, task=one.task, verdict=f"inconclusive: {error}", report="")
     return Compared(candidate=one.model, task=one.task, verdict=found.verdict, report=found.report)

@@ -75,10 +75,10 @@ def run_shards(
     """
     if not shards:
         return []
-    progress = listener.get()
-    progress.start(f"{resolved.card.name} on {resolved.spec.placement.device}", sum(len(shard) for shard in shards))
+    progress, items = listener.get(), sum(len(shard) for shard in shards)
+    progress.start(f"{resolved.card.name} on {resolved.spec.placement.device}", items)
     try:
-        with WorkerPool.take(resolved.spec, workers_for(lab, len(shards))) as pool:
+        with WorkerPool.take(resolved.spec, workers_for(lab, items)) as pool:
             futures = [
                 compute_shard.submit(step, pool, shard, number, len(shards)) for number, shard in enumerate(shards, start=1)
             ]

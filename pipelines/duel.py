@@ -164,8 +164,8 @@ class _Turn:
 def _time(pool: WorkerPool, job: Job | SpeakJob) -> _Turn:
     if isinstance(job, SpeakJob):
         spoken = pool.speak([job])
-        (synthesis,) = spoken.records
-        return _Turn(synthesis.audio_s, synthesis.timing.inference_s, synthesis.timing.first_audio_s, spoken.worker)
+        (synthesis,), (worker,) = spoken.records, spoken.workers
+        return _Turn(synthesis.audio_s, synthesis.timing.inference_s, synthesis.timing.first_audio_s, worker)
     heard = pool.run([job])
-    (prediction,) = heard.records
-    return _Turn(prediction.audio_s, prediction.timing.inference_s, None, heard.worker)
+    (prediction,), (worker,) = heard.records, heard.workers
+    return _Turn(prediction.audio_s, prediction.timing.inference_s, None, worker)

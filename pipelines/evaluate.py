@@ -242,11 +242,12 @@ def total_cost(results: Sequence[ShardResult[Any]]) -> float | None:
 
 def machine_metrics(results: Sequence[ShardResult[Any]]) -> dict[str, MetricResult]:
     """Loading time and peak memory of the workers, the worst of them; unmeasured where nothing was inferred."""
-    workers = {result.worker.pid: result.worker for result in results}
+    reports = [report for result in results for report in result.workers]
+    workers = {report.pid: report for report in reports}
     note = None if workers else NOTHING_FRESH
     load_s = max((worker.load_s for worker in workers.values()), default=None)
     # The last report of a worker has its highest mark, but shards end in any order.
-    peak = max((result.worker.peak_mib for result in results), default=None)
+    peak = max((report.peak_mib for report in reports), default=None)
     return {
         "load_time": MetricResult(value=load_s, unit="s", higher_is_better=False, n=len(workers), note=note),
         "peak_memory": MetricResult(value=peak, unit="MiB", higher_is_better=False, n=len(workers), note=note),

@@ -91,7 +91,17 @@ class ShardResult(Generic[R]):
     records: tuple[R, ...]
     failures: tuple[tuple[str, str], ...]
     """(sha256 of the audio or the text, reason) of what cannot be used."""
-    worker: WorkerReport
+    workers: tuple[WorkerReport, ...]
+    """A report of who did it for each item, in their order."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[ShardResult[R]]) -> ShardResult[R]:
+        """Put what came of several shards together."""
+        return cls(
+            records=tuple(record for part in parts for record in part.records),
+            failures=tuple(failure for part in parts for failure in part.failures),
+            workers=tuple(worker for part in parts for worker in part.workers),
+        )
 
 
 @dataclass
@@ -150,32 +160,31 @@ def _warm_up(engine: Any, spec: EngineSpec) -> None:
     engine.transcribe(noise, language=language)
 
 
-def infer(jobs: tuple[Job, ...]) -> ShardResult[Prediction]:
-    """Transcribe recordings; those that cannot be used are set aside."""
-    return _each(jobs, _predict, lambda job: job.audio_sha256)
+def infer(job: Job) -> ShardResult[Prediction]:
+    """Transcribe a recording; one that cannot be used is set aside."""
+    return _done(_predict, job, job.audio_sha256)
 
 
-def speak(jobs: tuple[SpeakJob, ...]) -> ShardResult[Synthesis]:
-    """Synthesise texts and keep their audio."""
-    return _each(jobs, _synthesize, lambda job: text_sha256(job.text))
+def speak(job: SpeakJob) -> ShardResult[Synthesis]:
+    """Synthesise a text and keep its audio."""
+    return _done(_synthesize, job, text_sha256(job.text))
 
 
 J = TypeVar("J", Job, SpeakJob)
 
 
-def _each(jobs: Sequence[J], do: Callable[[_Loaded, J], R], name: Callable[[J], str]) -> ShardResult[R]:
+def _done(do: Callable[[_Loaded, J], R], job: J, name: str) -> ShardResult[R]:
     if _loaded is None:
         raise _load_error or EngineError("The worker has no engine.", "This is a fault in modellab; please report it.")
-    records: list[R] = []
-    failures: list[tuple[str, str]] = []
-    for job in jobs:
-        try:
-            records.append(do(_loaded, job))
-        except AudioError as error:
-            failures.append((name(job), str(error)))
+    records: tuple[R, ...] = ()
+    failures: tuple[tuple[str, str], ...] = ()
+    try:
+        records = (do(_loaded, job),)
+    except AudioError as error:
+        failures = ((name, str(error)),)
     # An engine in an environment of its own has a process there, which costs as much as if it were here.
     peak_mib = peak_memory_mib() + getattr(_loaded.engine, "peak_memory_mib", 0.0)
-    return ShardResult(tuple(records), tuple(failures), WorkerReport(os.getpid(), _loaded.load_s, peak_mib))
+    return ShardResult(records, failures, (WorkerReport(os.getpid(), _loaded.load_s, peak_mib),))
 
 
 def _predict(loaded: _Loaded, job: Job) -> Prediction:

@@ -130,13 +130,13 @@ def with_plan(lab: Lab, resolved: Resolved, corpora: tuple[str, ...], selection:
         corpora=corpora,
         selection=selection,
         store=store,
-        plan=plan(selection.items, "asr", store, lab.layout.workers),
+        plan=plan(selection.items, "asr", store),
     )
 
 
-def workers_for(lab: Lab, shards: int) -> int:
-    """Worker processes that so many shards can keep busy."""
-    return min(lab.layout.workers, shards)
+def workers_for(lab: Lab, items: int) -> int:
+    """Worker processes that so many recordings or texts can keep busy."""
+    return min(lab.layout.workers, items)
 
 
 def begin_early(lab: Lab, request: EvaluationRequest) -> None:
@@ -148,7 +148,7 @@ def begin_early(lab: Lab, request: EvaluationRequest) -> None:
         return
     prepared = prepare(lab, request, listener.get().say)
     if prepared.plan.shards:
-        WorkerPool.begin(prepared.spec, workers_for(lab, len(prepared.plan.shards)))
+        WorkerPool.begin(prepared.spec, workers_for(lab, prepared.plan.recordings))
 
 
 def check_request(lab: Lab, request: EvaluationRequest) -> None:

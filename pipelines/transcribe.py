@@ -17,8 +17,6 @@ from pipelines.workers import WorkerPool
 
 SHARD_RECORDINGS = 8
 """Recordings a shard at most: what a killed run loses."""
-LAST_SHARD_RECORDINGS = 2
-"""Recordings a shard at least, towards the end: no worker waits long for another's last shard."""
 SHARD_AUDIO_S = 120.0
 """Seconds of audio a shard at most, unless one recording is longer."""
 
@@ -93,26 +91,23 @@ def key_of(item: Item, task: Task) -> PredictionKey:
     return prediction_key(item.audio_sha256, task, item.utterance.language)
 
 
-def plan(items: Iterable[Item], task: Task, store: PredictionStore, workers: int = 1) -> Plan:
+def plan(items: Iterable[Item], task: Task, store: PredictionStore) -> Plan:
     """Split the items into what the store has and shards of what it has not.
 
-    The same recording listed twice is inferred once. Long recordings go first and shards shrink towards the end (guided
-    self-scheduling, Polychronopoulos & Kuck 1987), so that the workers end together.
+    The same recording listed twice is inferred once. Long recordings go first, so that the workers end together.
     """
     by_key = {key_of(item, task): item for item in items}
     known = store.load(by_key)
     todo = sorted((item for key, item in by_key.items() if key not in known), key=lambda i: -i.utterance.duration)
     jobs = [Job(item.audio_sha256, item.path, item.utterance.language, item.utterance.duration) for item in todo]
-    return Plan(known, tuple(_shards(jobs, workers)))
+    return Plan(known, tuple(_shards(jobs)))
 
 
-def _shards(jobs: Sequence[Job], workers: int) -> Iterable[tuple[Job, ...]]:
+def _shards(jobs: Sequence[Job]) -> Iterable[tuple[Job, ...]]:
     start = 0
     while start < len(jobs):
-        fair = (len(jobs) - start) // (2 * workers)
-        most = min(max(fair, LAST_SHARD_RECORDINGS), SHARD_RECORDINGS)
         end, audio_s = start + 1, jobs[start].duration_s
-        while end < min(start + most, len(jobs)) and audio_s + jobs[end].duration_s <= SHARD_AUDIO_S:
+        while end < min(start + SHARD_RECORDINGS, len(jobs)) and audio_s + jobs[end].duration_s <= SHARD_AUDIO_S:
             audio_s += jobs[end].duration_s
             end += 1
         yield tuple(jobs[start:end])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import TypeVar
@@ -65,14 +65,17 @@ class WorkerPool:
 
     def run(self, jobs: Sequence[Job]) -> ShardResult[Prediction]:
         """Transcribe one shard and wait for it; raises as `_submit` does."""
-        return self._submit(infer, tuple(jobs))
+        return self._submit(infer, jobs)
 
     def speak(self, jobs: Sequence[SpeakJob]) -> ShardResult[Synthesis]:
         """Synthesise one shard and wait for it; raises as `_submit` does."""
-        return self._submit(speak, tuple(jobs))
+        return self._submit(speak, jobs)
 
-    def _submit(self, do: Callable[[tuple[J, ...]], ShardResult[R]], jobs: tuple[J, ...]) -> ShardResult[R]:
-        """Do one shard in a worker.
+    def _submit(self, do: Callable[[J], ShardResult[R]], jobs: Sequence[J]) -> ShardResult[R]:
+        """Do one shard, each item in the next worker that is free.
+
+        Items are taken in the order in which they were given, so the workers finish one shard of several callers after the
+        other, and the last one together.
 
         Raises:
             EngineError: The engine cannot be loaded or used, or the pool is closed.
@@ -82,8 +85,10 @@ class WorkerPool:
             if self._closed:
                 raise self._closed_error()
             executor = self._executor
+        calls: list[Future[ShardResult[R]]] = []
         try:
-            return executor.submit(do, jobs).result()
+            calls += [executor.submit(do, job) for job in jobs]
+            return ShardResult.joined([call.result() for call in calls])
         except BrokenProcessPool as error:
             with self._lock:
                 if self._closed:
@@ -100,6 +105,9 @@ class WorkerPool:
             if self._closed:
                 raise self._closed_error() from error
             raise
+        finally:
+            for call in calls:
+                call.cancel()  # after an error, what has not begun
 
     def _closed_error(self) -> EngineError:
         return EngineError(f"The workers of {self._spec.card.name} were stopped.", "Run the command again.")

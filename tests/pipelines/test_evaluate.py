@@ -266,7 +266,7 @@ def test_nothing_fresh_means_no_speed_and_says_so(desk: Desk) -> None:
 
 def test_the_machine_metrics_are_those_of_the_worst_worker() -> None:
     def shard(pid: int, load_s: float, peak_mib: float) -> ShardResult:
-        return ShardResult((), (), WorkerReport(pid, load_s, peak_mib))
+        return ShardResult((), (), (WorkerReport(pid, load_s, peak_mib),))
 
     found = machine_metrics([shard(1, 2.0, 100), shard(2, 3.0, 400), shard(1, 2.0, 300), shard(2, 3.0, 200)])
     assert (found["load_time"].value, found["load_time"].n, found["load_time"].unit) == (3.0, 2, "s")

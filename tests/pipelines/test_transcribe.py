@@ -15,7 +15,6 @@ from pipelines.corpus import find_corpus
 from pipelines.inference import EngineSpec, Job
 from pipelines.store import PredictionStore, prediction_key
 from pipelines.transcribe import (
-    LAST_SHARD_RECORDINGS,
     SHARD_AUDIO_S,
     SHARD_RECORDINGS,
     Item,
@@ -144,7 +143,6 @@ def test_long_recordings_go_first(store: PredictionStore) -> None:
     assert all(job.language == "en" for job in jobs)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 7])
 @pytest.mark.parametrize(
     "durations",
     [
@@ -158,21 +156,13 @@ def test_long_recordings_go_first(store: PredictionStore) -> None:
     ],
     ids=["many short", "one", "two fit", "no two fit", "one giant", "few", "mixed"],
 )
-def test_a_shard_is_bounded_in_recordings_and_in_audio(store: PredictionStore, durations: list[float], workers: int) -> None:
+def test_a_shard_is_bounded_in_recordings_and_in_audio(store: PredictionStore, durations: list[float]) -> None:
     items = [make_item(str(number), duration) for number, duration in enumerate(durations)]
-    shards = plan(items, "asr", store, workers).shards
+    shards = plan(items, "asr", store).shards
     assert sorted(job.path.stem for shard in shards for job in shard) == sorted(item.utterance.id for item in items)
     for shard in shards:
         assert 1 <= len(shard) <= SHARD_RECORDINGS
         assert len(shard) == 1 or sum(job.duration_s for job in shard) <= SHARD_AUDIO_S
-
-
-def test_shards_are_full_at_first_and_shrink_so_that_workers_end_together(store: PredictionStore) -> None:
-    items = [make_item(str(number)) for number in range(100)]
-    sizes = [len(shard) for shard in plan(items, "asr", store, 2).shards]
-    assert sizes[0] == SHARD_RECORDINGS and sizes == sorted(sizes, reverse=True)
-    assert sizes[-1] <= LAST_SHARD_RECORDINGS
-    assert len(sizes) < 30, "and are not so small that handing them out would cost more than it saves"
 
 
 # Doing

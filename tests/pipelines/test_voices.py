@@ -92,7 +92,7 @@ def hear(listening: Prepared, texts: Mapping[str, str] = {}) -> list[ShardResult
         )
         for job in jobs
     )
-    return [ShardResult(predictions, (), WorkerReport(1, 1.0, 1.0))]
+    return [ShardResult(predictions, (), (WorkerReport(1, 1.0, 1.0),))]
 
 
 def listen(lab: Lab, prepared: PreparedSpeech, texts: Mapping[str, str] = {}) -> tuple[Spoken, Prepared, Gathered]:

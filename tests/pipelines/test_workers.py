@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -70,8 +71,26 @@ def test_an_engine_is_loaded_once_a_worker_and_serves_all_shards(tmp_path: Path,
     for shard, result in zip(shards, results, strict=True):
         assert [p.audio_sha256 for p in result.records] == [j.audio_sha256 for j in shard]
         assert [p.transcript.text for p in result.records] == [f"length {round(100 * j.duration_s)}" for j in shard]
-        assert result.worker.pid in {load["pid"] for load in loads} and result.worker.load_s > 0
+        assert all(worker.pid in {load["pid"] for load in loads} and worker.load_s > 0 for worker in result.workers)
         assert not result.failures
+
+
+def test_workers_share_a_shard_so_that_they_end_together(tmp_path: Path, job: Write) -> None:
+    jobs = [job(seconds=0.1 + n / 100) for n in range(6)]
+    with WorkerPool(make_spec(tmp_path, decoding={"pause_s": 0.2}), 2) as pool:
+        pool.run([job(), job()])  # both have loaded
+        result = pool.run(jobs)
+    done = Counter(report.pid for report in result.workers)
+    assert len(done) == 2 and min(done.values()) >= 2
+    assert [p.audio_sha256 for p in result.records] == [j.audio_sha256 for j in jobs], "in the order of the shard"
+
+
+def test_after_an_error_what_has_not_begun_is_dropped(tmp_path: Path, job: Write) -> None:
+    with WorkerPool(make_spec(tmp_path, decoding={"pause_s": 0.1}), 1) as pool:
+        with pytest.raises(EngineError, match="does not play this"):
+            pool.run([job("refuse"), *(job(seconds=0.1 + n / 100) for n in range(8))])
+        pool.run([job()])
+    assert len(notes(tmp_path, "call")) < 9
 
 
 def test_a_prediction_says_what_was_asked_and_what_it_cost(tmp_path: Path, job: Write) -> None:
@@ -199,9 +218,7 @@ def test_peak_memory_is_the_workers_own(tmp_path: Path, job: Write) -> None:
     ballast = np.ones(500 << 17)
     assert peak_memory_mib() > 500
     with WorkerPool(make_spec(tmp_path), 1) as pool:
-        lean = pool.run([job()]).worker.peak_mib
-        fed = pool.run([job("eat memory")]).worker.peak_mib
-        after = pool.run([job()]).worker.peak_mib
+        lean, fed, after = (report.peak_mib for report in pool.run([job(), job("eat memory"), job()]).workers)
     del ballast
     assert 20 < lean < 400
     assert fed == pytest.approx(lean + MEAL_MIB, abs=MEAL_MIB / 4)
@@ -215,7 +232,7 @@ def test_a_pool_that_was_begun_early_is_taken_once_and_loads_no_second_engine(tm
         assert len(processes_of(other)) == 2, "another number of workers is another pool"
     with WorkerPool.take(spec, 1) as pool:
         (worker,) = processes_of(pool)
-        assert pool.run([job()]).worker.pid == worker.pid
+        assert [report.pid for report in pool.run([job()]).workers] == [worker.pid]
         assert len([note for note in notes(tmp_path, "load") if note["pid"] == worker.pid]) == 1
         with WorkerPool.take(spec, 1) as later:
             assert processes_of(later) != [worker], "what was taken is not given again"

@@ -61,7 +61,7 @@ class Desk:
         predictions = [self.prediction(prepared, job, texts.get(job.path.stem, references[job.path])) for job in good]
         failures = [(job.audio_sha256, f"{job.path.name} is bad.") for job in jobs if job not in good]
         report = {"pid": 1, "load_s": 1.0, "peak_mib": 100.0, **worker}
-        return ShardResult(tuple(predictions), tuple(failures), WorkerReport(**report))
+        return ShardResult(tuple(predictions), tuple(failures), (WorkerReport(**report),))
 
     @staticmethod
     def prediction(prepared: Prepared, job: Job, text: str) -> Prediction:

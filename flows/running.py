@@ -1,0 +1,39 @@
+"""Running a flow in this process, for whoever waits for its result."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+from prefect import Flow
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from pipelines.lab import Lab
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+def run(flow: Flow[[Lab, Q], R], lab: Lab, request: Q) -> R:
+    """Run a flow with as many shards in flight as keep the workers busy."""
+    with without_heartbeat():
+        return flow.with_options(task_runner=runner(lab))(lab, request)
+
+
+def runner(lab: Lab) -> Any:
+    """Make a task runner for `Flow.with_options`, whose annotation the thread pool's class does not meet.
+
+    It gives tasks one thread more than there are workers, so that the next shard already waits when one ends.
+    """
+    return ThreadPoolTaskRunner(max_workers=lab.layout.workers + 1)
+
+
+def without_heartbeat() -> AbstractContextManager[Any]:
+    """Spare a run that somebody watches what tells a server's automations of crashes, unless the user has set it.
+
+    At the end of every run Prefect waits for the thread that sends it, which sleeps for up to a second.
+    """
+    if "heartbeat_frequency" in get_current_settings().flows.model_fields_set:
+        return nullcontext()
+    return temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
