@@ -7,13 +7,16 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-_changed = threading.Lock()
+_changed = threading.RLock()
 """Held while the environment is not the user's."""
 
 
 @contextmanager
 def variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables while the block runs; then the environment is as it was. Blocks of several threads run in turn."""
+    """Set variables while the block runs; then the environment is as it was.
+
+    Blocks nest; those of several threads run in turn.
+    """
     with _changed:
         before = {name: os.environ.get(name) for name in values}
         os.environ.update(values)

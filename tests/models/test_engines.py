@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -293,6 +295,31 @@ def test_calls_side_by_side_hear_what_one_call_hears(
     alone = [engine(card.name).transcribe(one, language="en").text for one in samples]
     with ThreadPoolExecutor(2) as pool:
         assert [heard.text for heard in pool.map(lambda one: both.transcribe(one, language="en"), samples)] == alone
+
+
+WAITING = """
+import os, sys
+from pathlib import Path
+from models.card import read_cards
+from models.engine import Placement, build_engine
+build_engine(read_cards()[sys.argv[1]], Path(sys.argv[2]), Placement("cpu", "int8", 2, calls=int(sys.argv[3])))
+print(os.environ.get("OMP_WAIT_POLICY"))
+"""
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("calls", "spins"), [(1, True), (2, False)])
+def test_threads_of_calls_side_by_side_wait_without_spinning(
+    calls: int, spins: bool, weights_of: Callable[[str], Path]
+) -> None:
+    """OpenMP tells what it was loaded with; a single call's threads spin, for that is faster."""
+    name = "faster-whisper-tiny.en"
+    command = [sys.executable, "-c", WAITING, name, str(weights_of(name)), str(calls)]
+    variables = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    variables["OMP_DISPLAY_ENV"] = "verbose"
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=120)
+    assert ("GOMP_SPINCOUNT = '0'" not in done.stderr) is spins and "GOMP_SPINCOUNT" in done.stderr
+    assert done.stdout.split() == ["None"], "what is loaded later is not told"
 
 
 @pytest.mark.parametrize(

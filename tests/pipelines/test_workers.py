@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_info
 from models.audio import file_sha256
 from models.engine import Placement, available_cores
 from models.errors import CardError, EngineError
-from models.memory import peak_memory_mib
+from models.memory import ALLOCATOR, peak_memory_mib
 from pipelines import workers
 from pipelines.inference import EngineSpec, Job
 from pipelines.workers import WorkerDiedError, WorkerPool
@@ -128,6 +128,13 @@ def test_numpy_takes_no_more_threads_than_a_worker_has(threads: int, tmp_path: P
     blas = [library["num_threads"] for library in libraries if library["user_api"] == "blas"]
     assert blas and set(blas) == {min(threads, available_cores())}
     assert os.environ == before, "what the user set is left alone"
+
+
+def test_a_worker_keeps_freed_memory_unless_the_user_says_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
+    with WorkerPool(make_spec(tmp_path), 1) as pool:
+        found = {name: pool._executor.submit(os.getenv, name).result() for name in ALLOCATOR}
+    assert found == {**ALLOCATOR, "MALLOC_ARENA_MAX": "3"}
 
 
 def test_a_dead_worker_breaks_its_shard_and_the_same_call_then_succeeds(tmp_path: Path, job: Write) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -20,6 +21,7 @@ from service import CLIP, HEARER, SPEAKER, TIMEOUT_S, HeldBack, Running, serving
 from models.audio import decode
 from models.card import read_cards
 from models.errors import EngineError
+from models.memory import ALLOCATOR
 from models.weights import fetch
 from serving.served import ServedModel, load
 from serving.settings import ServiceSettings
@@ -137,6 +139,7 @@ print(json.dumps(rounds))
 def test_unloading_gives_memory_back(shared_weights: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, HEARER, str(shared_weights)],
+        env={**os.environ, **ALLOCATOR},  # as a service has it
         capture_output=True,
         text=True,
         timeout=300,

@@ -1,0 +1,51 @@
+"""What a process is started with so that it keeps what an engine frees, and variables that are set for a while."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from models.memory import ALLOCATOR
+from models.variables import variables
+
+MIB = 100
+FAULTS = f"""
+import resource, numpy
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    numpy.ones({MIB} << 17)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(**more: str) -> list[int]:
+    """Pages that the system hands out for 100 MiB, each of three times."""
+    without = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
+    command = [sys.executable, "-c", FAULTS]
+    done = subprocess.run(command, env=without | more, capture_output=True, text=True, check=True, timeout=60)
+    return [int(line) for line in done.stdout.split()]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_memory_that_was_freed_is_there_for_the_next_call() -> None:
+    pages = MIB * 2**20 // os.sysconf("SC_PAGE_SIZE")
+    first, *later = faults(**ALLOCATOR)
+    # Where pages are huge, few are handed out the first time too.
+    assert max(later) < pages / 100 and max(later) <= first
+
+
+def test_variables_are_as_they_were_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OURS", "before")
+    monkeypatch.delenv("NOBODYS", raising=False)
+    before = dict(os.environ)
+    with pytest.raises(ValueError), variables({"OURS": "1", "NOBODYS": "2"}):
+        assert (os.environ["OURS"], os.environ["NOBODYS"]) == ("1", "2")
+        with variables({"OURS": "inner"}):
+            assert os.environ["OURS"] == "inner"
+        assert os.environ["OURS"] == "1"
+        raise ValueError
+    assert os.environ == before
