@@ -18,7 +18,7 @@ import numpy as np
 
 from models.collector import collector_paused
 from models.errors import AudioError, EngineError, UnspeakableError
-from models.memory import peak_memory_mib
+from models.memory import peak_memory_mib, tidy
 from models.types import Record, Task
 from pipelines.speech_store import SpeechTiming, Synthesis, keep_audio, text_sha256
 from pipelines.types import Prediction, Timing
@@ -182,6 +182,7 @@ def _done(do: Callable[[_Loaded, J], R], job: J, name: str) -> ShardResult[R]:
         records = (do(_loaded, job),)
     except AudioError as error:
         failures = ((name, str(error)),)
+    tidy()
     # An engine in an environment of its own has a process there, which costs as much as if it were here.
     peak_mib = peak_memory_mib() + getattr(_loaded.engine, "peak_memory_mib", 0.0)
     return ShardResult(records, failures, (WorkerReport(os.getpid(), _loaded.load_s, peak_mib),))

@@ -24,7 +24,7 @@ from models.card import ModelCard
 from models.engine import Placement, build_engine, engine_class, placement_of
 from models.errors import EngineError
 from models.fingerprint import ModelFingerprint, model_fingerprint
-from models.memory import give_memory_back
+from models.memory import give_memory_back, tidy
 from models.types import Task
 from models.weights import Located
 
@@ -137,6 +137,7 @@ class ServedModel:
             with self._loading:
                 self._users -= 1
                 self._last_used = time.monotonic()
+            tidy()
 
     def unload(self, idle_s: float) -> bool:
         """Free its memory if nobody has used it for this long; says whether that was done."""

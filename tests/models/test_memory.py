@@ -38,6 +38,29 @@ def test_memory_that_was_freed_is_there_for_the_next_call() -> None:
     assert max(later) < pages / 100 and max(later) <= first
 
 
+WORN = """
+import psutil, numpy
+from models import memory
+resident = lambda: psutil.Process().memory_info().rss >> 20
+blocks = [numpy.ones(1 << 17) for _ in range(200)]
+del blocks[::2]  # gaps of one MiB, each behind what is in use
+before = resident()
+memory.tidy()
+early = resident()
+memory._tidied -= memory.TIDY_S
+memory.tidy()
+print(before - early, early - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_what_the_heap_has_between_is_returned_now_and_then() -> None:
+    command, variables = [sys.executable, "-c", WORN], {**os.environ, **ALLOCATOR}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=True, timeout=60)
+    at_once, later = map(int, done.stdout.split())
+    assert abs(at_once) <= 1 and later > 80
+
+
 def test_variables_are_as_they_were_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OURS", "before")
     monkeypatch.delenv("NOBODYS", raising=False)
