@@ -17,7 +17,7 @@ system in between, which then zeroes every page anew: with faster-whisper that w
 on its own, up to 512 MiB of free memory stay, and threads take from one heap instead of each keeping one.
 """
 
-TIDY_S = 60.0
+TIDY_S = 30.0
 """Seconds between two returns of freed memory while an engine works."""
 _tidied = time.monotonic()
 
