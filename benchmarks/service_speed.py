@@ -27,9 +27,9 @@ from bento_service import Client, Served, clip, closed_loop, open_lab, service_o
 
 from models.audio import decode
 from models.engine import available_cores, build_engine, calls_at_once, placement_of
-from models.memory import ALLOCATOR
 from models.weights import fetch
 from pipelines.lab import Lab
+from serving.bento import ModelService
 from serving.encoding import wav_head
 from serving.parity import default_voice
 
@@ -70,8 +70,8 @@ def main() -> None:
 
 
 def as_served() -> None:
-    """Start anew in the environment that a service has (`serving/bento.py`), so that the engine is at its best here too."""
-    wanted = {**os.environ, **ALLOCATOR, "OPENBLAS_NUM_THREADS": "1"}
+    """Start anew in the environment that a service has, so that the engine is at its best here too."""
+    wanted = {**os.environ, **{variable.name: variable.value for variable in ModelService.envs}}
     if wanted != os.environ:
         os.execve(sys.executable, sys.orig_argv, wanted)
 

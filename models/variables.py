@@ -11,6 +11,11 @@ _changed = threading.RLock()
 """Held while the environment is not the user's."""
 
 
+def unless_set(values: Mapping[str, str]) -> dict[str, str]:
+    """Give the values, but the user's own of variables that are set."""
+    return {name: os.environ.get(name, value) for name, value in values.items()}
+
+
 @contextmanager
 def variables(values: Mapping[str, str]) -> Iterator[None]:
     """Set variables while the block runs; then the environment is as it was.

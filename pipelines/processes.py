@@ -6,14 +6,13 @@ Processes are spawned, never forked: OpenMP's threads do not survive a fork, and
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
 from models.memory import ALLOCATOR
-from models.variables import variables
+from models.variables import unless_set, variables
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -41,8 +40,7 @@ def environment_of_children(threads: int) -> AbstractContextManager[None]:
     imported, which spins beside the engine: with faster-whisper that was a tenth of all work. For memory see
     `models.memory.ALLOCATOR`; there, what the user has set stays.
     """
-    kept = {name: os.environ.get(name, value) for name, value in ALLOCATOR.items()}
-    return variables({**kept, **dict.fromkeys(THREAD_VARIABLES, str(threads))})
+    return variables({**unless_set(ALLOCATOR), **dict.fromkeys(THREAD_VARIABLES, str(threads))})
 
 
 def _ready() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import TypeVar
@@ -85,10 +85,8 @@ class WorkerPool:
             if self._closed:
                 raise self._closed_error()
             executor = self._executor
-        calls: list[Future[ShardResult[R]]] = []
         try:
-            calls += [executor.submit(do, job) for job in jobs]
-            return ShardResult.joined([call.result() for call in calls])
+            return ShardResult.joined(list(executor.map(do, jobs)))  # which drops, after an error, what has not begun
         except BrokenProcessPool as error:
             with self._lock:
                 if self._closed:
@@ -105,9 +103,6 @@ class WorkerPool:
             if self._closed:
                 raise self._closed_error() from error
             raise
-        finally:
-            for call in calls:
-                call.cancel()  # after an error, what has not begun
 
     def _closed_error(self) -> EngineError:
         return EngineError(f"The workers of {self._spec.card.name} were stopped.", "Run the command again.")

@@ -20,17 +20,7 @@ from serving.ears import Asked
 from serving.errors import ApiError, invalid
 from serving.hearing import check_language, decoding_asked
 from serving.pcm import PcmReader
-from serving.realtime_events import (
-    Append,
-    Format,
-    ServerVad,
-    Update,
-    client_event,
-    error_event,
-    event,
-    item,
-    new_id,
-)
+from serving.realtime_events import Append, Format, ServerVad, Update, client_event, error_event, event, item, new_id
 from serving.realtime_hearer import Hearer, Item
 from serving.records import RequestRecord
 from serving.service import Service

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import asdict
@@ -27,7 +26,7 @@ from models.engines._whisper import (
 )
 from models.errors import EngineError
 from models.types import Record, Transcript
-from models.variables import variables
+from models.variables import unless_set, variables
 
 REQUIREMENT = "faster-whisper>=1.2.1,<2"
 TOKENIZER = "tokenizer.json"
@@ -82,7 +81,7 @@ class FasterWhisper:
         """
         # Threads of calls side by side outnumber the cores, and one that waits for its like must not keep others from work.
         # OpenMP reads this when it is loaded.
-        waiting = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")} if placement.calls > 1 else {}
+        waiting = unless_set({"OMP_WAIT_POLICY": "passive"}) if placement.calls > 1 else {}
         try:
             with variables(waiting):
                 from faster_whisper import WhisperModel

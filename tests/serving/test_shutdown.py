@@ -15,6 +15,7 @@ import httpx2
 import psutil
 import pytest
 
+from models.memory import ALLOCATOR
 from serving.parity import HeardSample, check_parity
 from serving.run import running
 from tests.serving.evaluated_lab import RECOGNISER, Shipped
@@ -72,6 +73,7 @@ def test_what_is_in_flight_when_it_is_told_to_end_is_answered(shipped: Shipped, 
     assert isinstance(sample, HeardSample)
     with running(shipped.store, shipped.bento, tmp_path / "log") as (url, process):
         worker = worker_of(process)
+        assert worker.environ().items() >= ALLOCATOR.items(), "which glibc reads when a process starts"
         with half_sent(url, sample) as (connection, rest):
             wait_until(lambda: waiting(url) == 1)  # it has its place, and nothing was heard yet
             process.send_signal(signal.SIGTERM)
