@@ -98,10 +98,12 @@ class FasterWhisper:
                 num_workers=placement.calls,
                 local_files_only=True,
             )
+            if placement.device != "cpu":
+                self._encode_silence()  # loads a GPU's libraries, or a missing one would show at the first recording
         except (RuntimeError, ValueError) as error:
             raise EngineError(
                 f"faster-whisper cannot load {weights} on {placement.device} with {placement.compute_type}: {error}.",
-                "Choose another device or compute type.",
+                "Choose another device or compute type. What a GPU needs: https://github.com/SYSTRAN/faster-whisper#gpu",
             ) from error
         self._model.feature_extractor = _in_blocks(self._model.feature_extractor)
         self._languages: tuple[str, ...] = tuple(self._model.supported_languages)
@@ -112,12 +114,15 @@ class FasterWhisper:
 
         `transcribe` would pad it to the 30 s of Whisper's window, which costs as much as a recording.
         """
-        features = self._model.feature_extractor(np.zeros(SAMPLE_RATE_HZ, np.float32))
-        encoded = self._model.encode(features[:, :WARM_UP_FRAMES])
+        encoded = self._encode_silence()
         start = self._model.hf_tokenizer.token_to_id("<|startoftranscript|>")
         self._model.model.generate(
             encoded, [[start]], beam_size=self._options["beam_size"], max_length=WARM_UP_TOKENS, suppress_blank=False
         )
+
+    def _encode_silence(self) -> Any:
+        features = self._model.feature_extractor(np.zeros(SAMPLE_RATE_HZ, np.float32))
+        return self._model.encode(features[:, :WARM_UP_FRAMES])
 
     def transcribe(self, samples: NDArray[np.float32], *, language: str | None) -> Transcript:
         """Transcribe one recording; see `models.capabilities.Transcriber`."""
