@@ -23,6 +23,8 @@ QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     # It would draw bars into our own progress, and say "downloading" of a copy on this disk.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # A run that ends at a server would print its address into what `--json` prints.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "BENTOML_DO_NOT_TRACK": "True",
     "DVC_NO_ANALYTICS": "1",
     "ITERATIVE_DO_NOT_TRACK": "1",

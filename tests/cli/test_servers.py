@@ -15,12 +15,14 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from modellab import servers
 from modellab.servers import ServerRecord, ServerSpec
 from models.errors import StateError
 from pipelines.home import Home, write_atomically
 from tests.conftest import Project, free_port
+from tests.pipelines.toy_engine import toy_card, write_corpus
 
 EXIT_USAGE = 2
 NAMES = ["prefect", "mlflow"]
@@ -105,6 +107,23 @@ def test_they_listen_on_this_machine_alone(up: dict[str, dict[str, Any]], ports:
     listening = {c.laddr for process in family for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     assert set(ports) <= {address.port for address in listening}
     assert {address.ip for address in listening} <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.real
+def test_an_evaluation_logs_to_a_server_and_prints_one_document(
+    up: dict[str, dict[str, Any]], project: Project, tmp_path: Path
+) -> None:
+    """MLflow's client of a server would print the run's address into it."""
+    card = toy_card(tmp_path)
+    cards = tmp_path / "cards"
+    write_atomically(cards / "toy.yaml", yaml.safe_dump(card.model_dump(mode="json", exclude_none=True)))
+    write_corpus(project.root / "data" / "beeps", [{"language": "en"}])
+    variables = {"MODELLAB_CARDS": str(cards), "MODELLAB_MLFLOW_URI": up["mlflow"]["url"]}
+    answer = project.run("evaluate", "toy", "--corpus", "beeps", "--json", **variables)
+    assert answer.code == 0, answer.err
+    run = f"{up['mlflow']['url']}/api/2.0/mlflow/runs/get?run_id={answer.json()['run_id']}"
+    with urllib.request.urlopen(run, timeout=30) as told:
+        assert json.load(told)["run"]["info"]["status"] == "FINISHED"
 
 
 @pytest.mark.real
