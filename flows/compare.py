@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 
 from flows.evaluate import evaluate_within
 from flows.running import run
+from flows.steps import step
 from models.card import find_card
 from pipelines.compare import (
     PRODUCTION,
@@ -25,13 +25,13 @@ from pipelines.prepare import task_of
 from registry.stages import production_model, production_version, read_state
 
 
-@task(name="time both in turn", cache_policy=NO_CACHE, persist_result=False, retries=1)
+@step("time both in turn", retries=1)
 def duel(lab: Lab, candidate: Evaluated, baseline: Evaluated, recordings: int) -> Duel | None:
     """Time both models side by side, or take the kept timings of this pair."""
     return measure_speed(lab, candidate, baseline, recordings)
 
 
-@task(name="decide and record", cache_policy=NO_CACHE, persist_result=False)
+@step("decide and record")
 def conclude(lab: Lab, candidate: Evaluated, baseline: Evaluated, timed: Duel | None, policy: Policy) -> Comparison:
     """Apply the policy, write the report, log to MLflow."""
     return conclude_comparison(lab, candidate, baseline, timed, policy)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 
 from flows.compare import compare
 from flows.evaluate import evaluate_within
 from flows.running import run
+from flows.steps import step
 from pipelines.compare import ComparisonRequest
 from pipelines.decision import Comparison
 from pipelines.evaluate import Evaluated
@@ -30,7 +30,7 @@ from registry.stages import read_state
 from registry.versions import describe
 
 
-@task(name="write the promotion down", cache_policy=NO_CACHE, persist_result=False)
+@step("write the promotion down")
 def write_candidate(lab: Lab, request: PromotionRequest, evaluated: Evaluated) -> Promotion:
     """Apply the absolute rules; register the version and make it a candidate if they pass."""
     policy = read_policy(lab.params, request.task)

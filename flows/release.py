@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 from pydantic import Field
 
 from flows.running import without_heartbeat
+from flows.steps import step
 from models.types import Record, Task
 from pipelines.lab import Lab
 from pipelines.progress import listener
@@ -38,13 +38,13 @@ class Decision(Record):
     """Why."""
 
 
-@task(name="package", cache_policy=NO_CACHE, persist_result=False)
+@step("package")
 def package_step(lab: Lab, what: Version, task: Task, comparison: str | None) -> Packed:
     """Package the version, or find its package."""
     return BentoSteps(lab, listener.get().say).package(what, task, comparison)
 
 
-@task(name="parity", cache_policy=NO_CACHE, persist_result=False)
+@step("parity")
 def parity_step(lab: Lab, packed: Packed, what: Version, task: Task) -> ParityReport:
     """Hold the package to the stored answers."""
     return BentoSteps(lab, listener.get().say).parity(packed, what, task)

@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from filelock import FileLock
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, get_run_logger
 from prefect.deployments import arun_deployment
 from prefect.runner import Runner
 from prefect.schedules import Cron
@@ -18,6 +17,7 @@ from flows.compare import compare
 from flows.evaluate import evaluate_within
 from flows.release import decision_deployment
 from flows.running import runner
+from flows.steps import step
 from models.errors import LabError
 from pipelines import regression
 from pipelines.compare import ComparisonRequest
@@ -154,7 +154,7 @@ def check_model(lab: Lab, one: Watched, checks: Checks) -> Regression | None:
         return regression.not_evaluated(one.task, one.model, one.role, f"{type(error).__name__}: {error}")
 
 
-@task(name="judge", cache_policy=NO_CACHE, persist_result=False)
+@step("judge")
 def write_down(
     lab: Lab,
     one: Watched,
