@@ -22,11 +22,8 @@ def run(flow: Flow[[Lab, Q], R], lab: Lab, request: Q) -> R:
 
 
 def runner(lab: Lab) -> Any:
-    """Make a task runner for `Flow.with_options`, whose annotation the thread pool's class does not meet.
-
-    It gives tasks one thread more than there are workers, so that the next shard already waits when one ends.
-    """
-    return ThreadPoolTaskRunner(max_workers=lab.layout.workers + 1)
+    """Make a task runner for `Flow.with_options`, whose annotation the thread pool's class does not meet."""
+    return ThreadPoolTaskRunner(max_workers=lab.layout.shards_in_flight)
 
 
 def without_heartbeat() -> AbstractContextManager[Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from prefect import task
@@ -59,29 +60,49 @@ def compute_shard(
     return result
 
 
+@contextmanager
+def workers(lab: Lab, resolved: Resolved, shards: Sequence[tuple[J, ...]]) -> Iterator[WorkerPool | None]:
+    """Workers that load a model once, as long as the block lasts; None where there is no shard, and nothing to load."""
+    if not shards:
+        yield None
+        return
+    with WorkerPool.take(resolved.spec, workers_for(lab, sum(len(shard) for shard in shards))) as pool:
+        yield pool
+
+
+def compute_shards(
+    pool: WorkerPool | None,
+    resolved: Resolved,
+    shards: Sequence[tuple[J, ...]],
+    step: Callable[[WorkerPool, tuple[J, ...]], ShardResult[R]],
+) -> list[ShardResult[R]]:
+    """Run shards over workers; to be called inside a flow.
+
+    Args:
+        pool: From `workers`.
+        resolved: The model.
+        shards: May be none.
+        step: Computes and keeps one shard.
+    """
+    if pool is None:
+        return []
+    progress = listener.get()
+    progress.start(f"{resolved.card.name} on {resolved.spec.placement.device}", sum(len(shard) for shard in shards))
+    try:
+        futures = [
+            compute_shard.submit(step, pool, shard, number, len(shards)) for number, shard in enumerate(shards, start=1)
+        ]
+        return [future.result() for future in futures]
+    finally:
+        progress.finish()
+
+
 def run_shards(
     lab: Lab,
     resolved: Resolved,
     shards: Sequence[tuple[J, ...]],
     step: Callable[[WorkerPool, tuple[J, ...]], ShardResult[R]],
 ) -> list[ShardResult[R]]:
-    """Run shards over workers that load the model once; to be called inside a flow.
-
-    Args:
-        lab: How many workers there are.
-        resolved: The model.
-        shards: May be none; then nothing is loaded.
-        step: Computes and keeps one shard.
-    """
-    if not shards:
-        return []
-    progress, items = listener.get(), sum(len(shard) for shard in shards)
-    progress.start(f"{resolved.card.name} on {resolved.spec.placement.device}", items)
-    try:
-        with WorkerPool.take(resolved.spec, workers_for(lab, items)) as pool:
-            futures = [
-                compute_shard.submit(step, pool, shard, number, len(shards)) for number, shard in enumerate(shards, start=1)
-            ]
-            return [future.result() for future in futures]
-    finally:
-        progress.finish()
+    """Run shards over workers of their own; see `compute_shards`."""
+    with workers(lab, resolved, shards) as pool:
+        return compute_shards(pool, resolved, shards, step)

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
-from flows.shards import run_shards
+from flows.shards import run_shards, workers
+from flows.steps import step
 from flows.transcribe import infer_missing
 from pipelines.audio_measures import measure_missing, speaker_references
 from pipelines.evaluate import Evaluated, Gathered
+from pipelines.inference import ShardResult
 from pipelines.lab import Lab
 from pipelines.listen import gather_heard, gather_speech, prepare_listening, score_speech
 from pipelines.policy import read_policy
-from pipelines.prepare import EvaluationRequest
+from pipelines.prepare import EvaluationRequest, Prepared
 from pipelines.progress import listener
+from pipelines.record import preload_with_drawing
 from pipelines.record_speech import record_speech
 from pipelines.scores import UtteranceScore
 from pipelines.synthesize import PreparedSpeech, prepare_speech, synthesize_shard
 from pipelines.takes import prepare_takes, say_takes
+from pipelines.types import Prediction
 
 
-@task(name="prepare", cache_policy=NO_CACHE, persist_result=False)
+@step("prepare")
 def prepare_voice(lab: Lab, request: EvaluationRequest) -> PreparedSpeech:
     """Resolve the request, fetch weights, read prompts, look into the store."""
     return prepare_speech(lab, request, listener.get().say)
 
 
-@task(name="measure", cache_policy=NO_CACHE, persist_result=False)
+@step("measure")
 def measure(lab: Lab, prepared: PreparedSpeech, gathered: Gathered) -> dict[str, dict[str, float]]:
     """Measure the audio that was not measured before."""
     progress = listener.get()
@@ -52,10 +54,16 @@ def speak_within(lab: Lab, request: EvaluationRequest) -> Evaluated:
     results = run_shards(lab, prepared, prepared.shards, lambda pool, shard: synthesize_shard(pool, prepared.store, shard))
     spoken = gather_speech(prepared, results)
     listening = prepare_listening(lab, prepared, spoken, listener.get().say)
-    gathered = gather_heard(prepared, spoken, listening, infer_missing(lab, listening))
+    gathered = gather_heard(prepared, spoken, listening, hear(lab, listening))
     measures = measure(lab, prepared, gathered)
     takes = say_again(lab, prepared)
     return record_speech(lab, prepared, spoken, listening, gathered, measures, results, policy, started, takes)
+
+
+def hear(lab: Lab, listening: Prepared) -> list[ShardResult[Prediction]]:
+    """Let the recogniser transcribe what was said and not heard before."""
+    with workers(lab, listening, listening.plan.shards) as pool:
+        return infer_missing(listening, pool, partial(preload_with_drawing, lab))
 
 
 def say_again(lab: Lab, prepared: PreparedSpeech) -> list[list[UtteranceScore]]:
@@ -68,6 +76,6 @@ def say_again(lab: Lab, prepared: PreparedSpeech) -> list[list[UtteranceScore]]:
     for said in takes.said():
         spoken = gather_speech(said, [])
         listening = prepare_listening(lab, said, spoken, listener.get().say)
-        gathered = gather_heard(said, spoken, listening, infer_missing(lab, listening))
+        gathered = gather_heard(said, spoken, listening, hear(lab, listening))
         scores.append(score_speech(gathered, spoken, measure(lab, said, gathered)))
     return scores

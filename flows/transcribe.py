@@ -4,42 +4,55 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
-from flows.shards import run_shards
+from flows.shards import compute_shards, workers
+from flows.steps import step
 from pipelines.evaluate import Evaluated, Gathered, gather
 from pipelines.inference import ShardResult
 from pipelines.lab import Lab
 from pipelines.policy import Policy, read_policy
 from pipelines.prepare import EvaluationRequest, Prepared, prepare
 from pipelines.progress import listener
-from pipelines.record import preload, record_evaluation
+from pipelines.record import preload, prepare_to_draw, record_evaluation
 from pipelines.transcribe import transcribe_shard
 from pipelines.types import Prediction
+from pipelines.workers import WorkerPool
 
 
-@task(name="prepare", cache_policy=NO_CACHE, persist_result=False)
+@step("prepare")
 def prepare_evaluation(lab: Lab, request: EvaluationRequest) -> Prepared:
     """Resolve the request, fetch weights, hash audio, look into the store."""
     return prepare(lab, request, listener.get().say)
 
 
-@task(name="score and record", cache_policy=NO_CACHE, persist_result=False)
+@step("score and record")
 def record(
-    lab: Lab, prepared: Prepared, gathered: Gathered, results: list[ShardResult[Prediction]], policy: Policy, started: float
+    lab: Lab,
+    prepared: Prepared,
+    gathered: Gathered,
+    results: list[ShardResult[Prediction]],
+    policy: Policy,
+    started: float,
+    idle: WorkerPool | None,
 ) -> Evaluated:
     """Score, measure, write the report, log to MLflow."""
-    return record_evaluation(lab, prepared, gathered, results, policy, started)
+    return record_evaluation(lab, prepared, gathered, results, policy, started, idle.map if idle is not None else map)
 
 
-def infer_missing(lab: Lab, prepared: Prepared) -> list[ShardResult[Prediction]]:
-    """Infer what the store lacks; to be called inside a flow."""
-    if prepared.plan.shards:
-        # What comes after inference is imported beside it, while this process would only wait.
-        threading.Thread(target=preload, args=(lab,), daemon=True).start()
-    return run_shards(lab, prepared, prepared.plan.shards, lambda pool, shard: transcribe_shard(pool, prepared.store, shard))
+def infer_missing(prepared: Prepared, pool: WorkerPool | None, beside: Callable[[], None]) -> list[ShardResult[Prediction]]:
+    """Infer what the store lacks; to be called inside a flow.
+
+    Args:
+        prepared: Says what that is.
+        pool: From `workers`.
+        beside: Imports what comes after inference, in a thread, while this process would only wait.
+    """
+    if pool is not None:
+        threading.Thread(target=beside, daemon=True).start()
+    shards = prepared.plan.shards
+    return compute_shards(pool, prepared, shards, lambda pool, shard: transcribe_shard(pool, prepared.store, shard))
 
 
 def transcribe_within(lab: Lab, request: EvaluationRequest) -> Evaluated:
@@ -47,6 +60,8 @@ def transcribe_within(lab: Lab, request: EvaluationRequest) -> Evaluated:
     started = time.perf_counter()
     policy = read_policy(lab.params)
     prepared = prepare_evaluation(lab, request)
-    results = infer_missing(lab, prepared)
-    gathered = gather(prepared, results)
-    return record(lab, prepared, gathered, results, policy, started)
+    with workers(lab, prepared, prepared.plan.shards) as pool:
+        results = infer_missing(prepared, pool, partial(preload, lab))
+        if pool is not None:
+            prepare_to_draw(pool, lab.layout.workers)
+        return record(lab, prepared, gather(prepared, results), results, policy, started, pool)

@@ -16,8 +16,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
-from scipy.special import ndtri
 
 from models.calibration_map import CalibrationMap
 from models.types import Record
@@ -124,6 +122,8 @@ def _equal_mass(probability: FloatArray, bins: int) -> list[NDArray[np.int64]]:
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Give a share its interval, which holds for few trials and near 0 and 1 (Wilson 1927); n is at least 1."""
+    from scipy.special import ndtri
+
     assert n > 0
     z = float(ndtri((1.0 + level) / 2.0))
     share = successes / n
@@ -147,6 +147,8 @@ def fit_map(probability: FloatArray, correct: BoolArray) -> CalibrationMap:
         probability: (m,) in [0, 1], m at least 1.
         correct: (m,).
     """
+    from scipy.optimize import isotonic_regression  # 0.2 s to import, and who only draws a report fits nothing
+
     assert len(probability) > 0
     digest = hashlib.sha256(np.ascontiguousarray(probability).tobytes() + np.packbits(correct).tobytes()).hexdigest()
     x, where, weights = np.unique(probability, return_inverse=True, return_counts=True)

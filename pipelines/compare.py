@@ -180,7 +180,7 @@ def conclude_comparison(
     lab: Lab, candidate: Evaluated, baseline: Evaluated, duel: Duel | None, policy: Policy
 ) -> Comparison:
     """Decide, write the report, and log to MLflow."""
-    from pipelines.report import render_comparison
+    from pipelines.report.comparison import render_comparison
     from pipelines.report.comparison_plots import comparison_plots
 
     ours, theirs = pair_scores(candidate.scores, baseline.scores)

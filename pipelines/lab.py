@@ -23,6 +23,11 @@ class Layout(Record):
     threads: int
     """Threads of each process."""
 
+    @property
+    def shards_in_flight(self) -> int:
+        """Shards handed to the workers at a time: one more than there are, so that the next already waits when one ends."""
+        return self.workers + 1
+
     @classmethod
     def of_machine(cls, workers: int | None = None, threads: int | None = None) -> Layout:
         """The layout that was fastest where it was measured: single-threaded workers (benchmarks/layouts.py).

@@ -140,15 +140,16 @@ def workers_for(lab: Lab, items: int) -> int:
 
 
 def begin_early(lab: Lab, request: EvaluationRequest) -> None:
-    """Start the workers of an evaluation that is about to run, if it has anything to infer.
+    """Start the workers of an evaluation that is about to run, if it has anything to infer, and give them work.
 
-    They load their engines while the caller imports the orchestrator, which takes over a second.
+    They load their engines and transcribe while the caller imports the orchestrator, which takes over a second.
     """
     if task_of(lab, request) != "asr":
         return
     prepared = prepare(lab, request, listener.get().say)
     if prepared.plan.shards:
-        WorkerPool.begin(prepared.spec, workers_for(lab, prepared.plan.recordings))
+        workers = workers_for(lab, prepared.plan.recordings)
+        WorkerPool.begin(prepared.spec, workers, prepared.plan.shards[: lab.layout.shards_in_flight])
 
 
 def check_request(lab: Lab, request: EvaluationRequest) -> None:

@@ -6,13 +6,14 @@ import contextlib
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+from markupsafe import Markup
 
 from models.collector import collector_paused
 from models.errors import LabError
 from pipelines import tracking
-from pipelines.calibration import CalibrationReport
 from pipelines.confidence import calibrate, calibration_metrics, keep_map
 from pipelines.dataversion import version_of
 from pipelines.evaluate import Evaluated, Gathered, conclude, fingerprint_of, item_id, score
@@ -21,12 +22,16 @@ from pipelines.inference import ShardResult
 from pipelines.lab import Lab
 from pipelines.policy import Policy
 from pipelines.prepare import Prepared
-from pipelines.report.figures import Plot
+from pipelines.report.figures import Plot, drawing_of, warm_up
+from pipelines.report.plots import evaluation_plots
 from pipelines.scores import UtteranceScore
 from pipelines.suspects import suspect_references
 from pipelines.types import Evaluation, EvaluationFingerprint, Prediction, Suspect
 from pipelines.validate.attach import with_validations
 from pipelines.witnesses import weights_group, witnesses
+from pipelines.workers import WorkerPool
+
+Mapped = Callable[[Callable[[Plot], Markup], Iterable[Plot]], Iterable[Markup]]
 
 
 def preload(lab: Lab) -> None:
@@ -35,17 +40,26 @@ def preload(lab: Lab) -> None:
     It takes seconds, and nothing waits for it: what it did not finish is done when it is needed, and errors come up there.
     """
     with collector_paused():
-        import pyarrow.parquet  # noqa: F401
+        import scipy.optimize  # noqa: F401
 
-        import pipelines.report.plots  # noqa: F401
-        from pipelines.report.figures import warm_up
+        import pipelines.report.evaluation  # noqa: F401
         from pipelines.report.page import compile_template
 
-    warm_up()
     compile_template("evaluation.html")
     version_of(lab)
     with contextlib.suppress(LabError):
         tracking.preload(lab)
+
+
+def preload_with_drawing(lab: Lab) -> None:
+    """Do `preload`, and import what draws; for an evaluation whose plots are not drawn by workers."""
+    warm_up()
+    preload(lab)
+
+
+def prepare_to_draw(idle: WorkerPool, workers: int) -> None:
+    """Let workers that have no more to infer import what draws, beside what comes before the plots."""
+    idle.map(warm_up, range(workers))
 
 
 def record_evaluation(
@@ -55,6 +69,7 @@ def record_evaluation(
     results: Sequence[ShardResult[Prediction]],
     policy: Policy,
     started: float,
+    mapped: Mapped = map,
 ) -> Evaluated:
     """Score, measure, and write everything into the run's folder and MLflow.
 
@@ -65,6 +80,7 @@ def record_evaluation(
         results: Of the shards inferred in this run.
         policy: Gives level, resamples and seed of the intervals.
         started: ``time.perf_counter()`` when the evaluation began.
+        mapped: Draws plots: the builtin here, or `WorkerPool.map` in workers that are idle.
 
     Raises:
         CorpusError: Nothing is left to score.
@@ -95,11 +111,16 @@ def record_evaluation(
             wall_s=time.perf_counter() - started,
         )
         evaluation = with_validations(lab.home, evaluation, folder)
+        plots = evaluation_plots(evaluation, scores, calibration)
+        drawings = mapped(drawing_of, plots)
         write_predictions(Path(evaluation.predictions), gathered, scores)
         write_atomically(folder / "evaluation.json", evaluation.model_dump_json(indent=2))
         write_atomically(folder / "calibration.json", calibration.model_dump_json(indent=1))
-        write_report(evaluation, scores, gathered, calibration)
-        tracking.log_evaluation(client, evaluation, gathered.items, folder)
+        tracking.log_evaluation(client, evaluation, gathered.items)
+        for plot, drawing in zip(plots, drawings, strict=True):
+            plot.keep(drawing)
+        write_report(evaluation, scores, gathered, plots)
+        client.log_artifacts(run_id, str(folder))
     return Evaluated(evaluation, scores, prepared, gathered)
 
 
@@ -115,15 +136,13 @@ def find_suspects(
 
 
 def write_report(
-    evaluation: Evaluation, scores: Sequence[UtteranceScore], gathered: Gathered, calibration: CalibrationReport
+    evaluation: Evaluation, scores: Sequence[UtteranceScore], gathered: Gathered, plots: Sequence[Plot]
 ) -> None:
     """Write the page, and its plots beside it for MLflow's artifact view."""
-    from pipelines.report import render_evaluation
-    from pipelines.report.plots import evaluation_plots
+    from pipelines.report.evaluation import render_evaluation
 
     audio = {item_id(item): item.path for item in gathered.items}
     page = Path(evaluation.report)
-    plots = evaluation_plots(evaluation, scores, calibration)
     write_atomically(page, render_evaluation(evaluation, scores, audio, plots))
     write_plots(plots, page.parent)
 

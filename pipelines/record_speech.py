@@ -55,7 +55,7 @@ def record_speech(
     Raises:
         StateError: MLflow or the home cannot be written.
     """
-    from pipelines.report import render_evaluation
+    from pipelines.report.evaluation import render_evaluation
     from pipelines.report.plots import evaluation_plots
 
     scores = score_speech(gathered, spoken, measures)
@@ -85,7 +85,8 @@ def record_speech(
         page = render_evaluation(evaluation, scores, audio_of(gathered), plots, prompted(prepared, gathered))
         write_atomically(Path(evaluation.report), page)
         write_plots(plots, folder)
-        tracking.log_evaluation(client, evaluation, gathered.items, folder)
+        tracking.log_evaluation(client, evaluation, gathered.items)
+        client.log_artifacts(run_id, str(folder))
     return Evaluated(evaluation, scores, prepared, gathered)
 
 

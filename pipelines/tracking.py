@@ -149,8 +149,8 @@ def _experiment(client: MlflowClient, lab: Lab, name: str) -> str:
         return str(known.experiment_id)
 
 
-def log_evaluation(client: MlflowClient, evaluation: Evaluation, items: Sequence[Item], folder: Path) -> None:
-    """Log one evaluation into its run: parameters, metrics, tags, the corpora as inputs, and the folder as artifacts."""
+def log_evaluation(client: MlflowClient, evaluation: Evaluation, items: Sequence[Item]) -> None:
+    """Log one evaluation into its run: parameters, metrics, tags, and the corpora as inputs."""
     tags = {
         "modellab.kind": "evaluation",
         "modellab.model": evaluation.model,
@@ -181,7 +181,6 @@ def log_evaluation(client: MlflowClient, evaluation: Evaluation, items: Sequence
                 metrics[_metric_key(f"loss/{loss.variant}/{loss.metric}{suffix}")] = number
     _log_batch(client, evaluation.run_id, metrics, params, tags)
     _log_inputs(client, evaluation, items)
-    client.log_artifacts(evaluation.run_id, str(folder))
 
 
 def log_comparison(client: MlflowClient, comparison: Comparison, folder: Path) -> None:

@@ -7,11 +7,11 @@ The parent loads no engine, so that a run never holds more than one model a work
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from models.errors import EngineError
 from models.types import Record
@@ -22,6 +22,8 @@ from pipelines.types import Prediction
 
 J = TypeVar("J", Job, SpeakJob)
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class WorkerDiedError(EngineError):
@@ -42,14 +44,22 @@ class WorkerPool:
         self._lock = threading.Lock()
         self._closed = False
         self._executor = self._start()
+        self._ahead: dict[tuple[Job | SpeakJob, ...], Iterator[ShardResult[Any]]] = {}
 
     def _start(self) -> ProcessPoolExecutor:
         return spawn_pool(self._workers, self._spec.placement.threads, load, self._spec)
 
     @classmethod
-    def begin(cls, spec: EngineSpec, workers: int) -> None:
-        """Start a pool for whoever asks for it next by `take`: its engines load while the caller imports other things."""
-        _begun[spec.fingerprint, workers] = cls(spec, workers)
+    def begin(cls, spec: EngineSpec, workers: int, shards: Sequence[tuple[Job, ...]]) -> None:
+        """Start a pool for whoever asks for it next by `take`, which works while the caller imports other things.
+
+        Args:
+            spec: The engine.
+            workers: How many processes.
+            shards: Transcribed at once; `run` gives what came of each to who asks for it.
+        """
+        pool = _begun[spec.fingerprint, workers] = cls(spec, workers)
+        pool._ahead = {shard: pool._executor.map(infer, shard) for shard in shards}
 
     @classmethod
     def take(cls, spec: EngineSpec, workers: int) -> WorkerPool:
@@ -64,7 +74,7 @@ class WorkerPool:
             pool.close(at_once=True)
 
     def run(self, jobs: Sequence[Job]) -> ShardResult[Prediction]:
-        """Transcribe one shard and wait for it; raises as `_submit` does."""
+        """Transcribe one shard, or take one that was begun, and wait for it; raises as `_submit` does."""
         return self._submit(infer, jobs)
 
     def speak(self, jobs: Sequence[SpeakJob]) -> ShardResult[Synthesis]:
@@ -85,14 +95,16 @@ class WorkerPool:
             if self._closed:
                 raise self._closed_error()
             executor = self._executor
+            results = self._ahead.pop(tuple(jobs), None) or executor.map(do, jobs)
         try:
-            return ShardResult.joined(list(executor.map(do, jobs)))  # which drops, after an error, what has not begun
+            return ShardResult.joined(list(results))  # where the executor drops, after an error, what has not begun
         except BrokenProcessPool as error:
             with self._lock:
                 if self._closed:
                     raise self._closed_error() from error
                 if self._executor is executor:
                     executor.shutdown(wait=False, cancel_futures=True)
+                    self._ahead.clear()
                     self._executor = self._start()
             raise WorkerDiedError(
                 f"A worker process of {self._spec.card.name} died while it had {len(jobs)} item(s).",
@@ -106,6 +118,27 @@ class WorkerPool:
 
     def _closed_error(self) -> EngineError:
         return EngineError(f"The workers of {self._spec.card.name} were stopped.", "Run the command again.")
+
+    def map(self, do: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+        """Do something else than inference in workers that are idle by now, as the builtin does here.
+
+        All is begun at once. What a worker dies of, or cannot begin, is done here when it is asked for.
+        """
+
+        def begin(item: T) -> Future[U] | None:
+            try:
+                return self._executor.submit(do, item)
+            except BrokenProcessPool:
+                return None
+
+        def finish(begun: Sequence[tuple[T, Future[U] | None]]) -> Iterator[U]:
+            for item, future in begun:
+                try:
+                    yield do(item) if future is None else future.result()
+                except BrokenProcessPool:
+                    yield do(item)
+
+        return finish([(item, begin(item)) for item in items])
 
     def close(self, *, at_once: bool) -> None:
         """End the workers.

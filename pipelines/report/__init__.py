@@ -5,9 +5,3 @@ inside it, and its content security policy forbids the rest.
 """
 
 from __future__ import annotations
-
-from pipelines.report.comparison import render_comparison
-from pipelines.report.evaluation import render_evaluation
-from pipelines.report.side import Prompted, Side
-
-__all__ = ["Prompted", "Side", "render_comparison", "render_evaluation"]

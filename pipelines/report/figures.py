@@ -71,14 +71,13 @@ _STYLE = {
 }
 
 
-def warm_up() -> None:
-    """Import matplotlib and draw once, for fonts and backends are found at the first figure."""
+def warm_up(_: object = None) -> None:
+    """Import matplotlib and draw once, for fonts and backends are found at the first figure; the argument is for `map`."""
 
     def dot(axes: Axes, palette: Palette) -> None:
         axes.plot([0], [0], color=palette.ink)
 
-    plot = Plot(name="warm-up", title="", alt="", caption="", height_in=1.0, draw=dot)
-    plot.svg()
+    drawing_of(Plot(name="warm-up", title="", alt="", caption="", height_in=1.0, draw=dot))
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,11 @@ class Plot:
 
     @cached_property
     def _drawn(self) -> Markup:
-        return _bare(_draw(self), self.alt)
+        return drawing_of(self)
+
+    def keep(self, drawing: Markup) -> None:
+        """Take what `drawing_of` gave in another process, instead of drawing here."""
+        vars(self)["_drawn"] = drawing
 
     def svg(self) -> Markup:
         """Give the SVG element for the page; its colours are CSS variables. The same input gives the same bytes."""
@@ -115,6 +118,11 @@ class Plot:
         body = _coloured(self._drawn, asdict(_LIGHT))
         head = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" style="background: #ffffff"'
         return f"<svg {head}{body.removeprefix('<svg')}"
+
+
+def drawing_of(plot: Plot) -> Markup:
+    """Draw: what `Plot.svg` and `Plot.file` colour."""
+    return _bare(_draw(plot), plot.alt)
 
 
 def _draw(plot: Plot) -> str:

@@ -21,7 +21,7 @@ from pipelines.lab import Lab, Layout
 from pipelines.listen import Spoken, gather_heard, gather_speech, prepare_listening, read_listening, score_speech
 from pipelines.prepare import EvaluationRequest, Prepared, check_request
 from pipelines.record_speech import prompted, speech_fingerprint
-from pipelines.report import Prompted
+from pipelines.report.side import Prompted
 from pipelines.scores import ScoreTable
 from pipelines.speech.speaker import SpeakerReference
 from pipelines.speech_store import Synthesis, text_sha256

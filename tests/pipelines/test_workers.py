@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,38 +15,13 @@ import pytest
 import soundfile
 from threadpoolctl import threadpool_info
 
-from models.audio import file_sha256
-from models.engine import Placement, available_cores
+from models.engine import available_cores
 from models.errors import CardError, EngineError
 from models.memory import ALLOCATOR, peak_memory_mib
-from pipelines import workers
-from pipelines.inference import EngineSpec, Job
+from pipelines.inference import Job
 from pipelines.workers import WorkerDiedError, WorkerPool
-from tests.pipelines.toy_engine import MEAL_MIB, notes, toy_card, write_signal
-
-Write = Callable[..., Job]
-
-
-def make_spec(scratch: Path, threads: int = 1, **changes: Any) -> EngineSpec:
-    return EngineSpec(toy_card(scratch, **changes), scratch, Placement("cpu", "none", threads), "m" * 64, "asr")
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Write:
-    """Write a recording and make its job."""
-    made = 0
-
-    def make(signal: str = "speech", seconds: float = 0.1, language: str | None = "en") -> Job:
-        nonlocal made
-        made += 1
-        path = write_signal(tmp_path / "audio" / f"{made}.wav", signal, seconds, seed=made)
-        return Job(file_sha256(path), path, language, seconds)
-
-    return make
-
-
-def processes_of(pool: WorkerPool) -> list[psutil.Process]:
-    return [psutil.Process(pid) for pid in pool._executor._processes]
+from tests.pipelines.toy_engine import MEAL_MIB, notes
+from tests.pipelines.toy_workers import Write, make_spec, processes_of
 
 
 def bad_job(path: Path, content: bytes | None) -> Job:
@@ -232,19 +206,6 @@ def test_peak_memory_is_the_workers_own(tmp_path: Path, job: Write) -> None:
     assert after >= fed, "a high-water mark does not fall"
 
 
-def test_a_pool_that_was_begun_early_is_taken_once_and_loads_no_second_engine(tmp_path: Path, job: Write) -> None:
-    spec = make_spec(tmp_path)
-    WorkerPool.begin(spec, 1)
-    with WorkerPool.take(spec, 2) as other:
-        assert len(processes_of(other)) == 2, "another number of workers is another pool"
-    with WorkerPool.take(spec, 1) as pool:
-        (worker,) = processes_of(pool)
-        assert [report.pid for report in pool.run([job()]).workers] == [worker.pid]
-        assert len([note for note in notes(tmp_path, "load") if note["pid"] == worker.pid]) == 1
-        with WorkerPool.take(spec, 1) as later:
-            assert processes_of(later) != [worker], "what was taken is not given again"
-
-
 def test_leaving_the_pool_leaves_no_process(tmp_path: Path, job: Write) -> None:
     with WorkerPool(make_spec(tmp_path), 2) as pool:
         pool.run([job()])
@@ -277,12 +238,3 @@ def test_a_pool_that_was_left_starts_nothing_again(tmp_path: Path, job: Write) -
         pool.run([job()])
     assert not psutil.wait_procs([worker], timeout=30)[1]
     assert len(notes(tmp_path, "load")) == 1
-
-
-def test_what_was_begun_and_never_taken_can_be_discarded(tmp_path: Path) -> None:
-    spec = make_spec(tmp_path)
-    WorkerPool.begin(spec, 1)
-    (worker,) = processes_of(workers._begun[spec.fingerprint, 1])
-    WorkerPool.discard()
-    assert not psutil.wait_procs([worker], timeout=30)[1]
-    assert not workers._begun

@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.decision import Comparison, Verdict
-from pipelines.report import Side, render_comparison
+from pipelines.report.comparison import render_comparison
 from pipelines.report.comparison_plots import comparison_plots
 from pipelines.report.selection import most_different, paired
+from pipelines.report.side import Side
 from tests.report.factory import make_comparison, make_evaluation, make_rule, make_score, make_scores, make_wavs
 from tests.report.html_page import Page
 

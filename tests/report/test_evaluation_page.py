@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.report import render_evaluation
 from pipelines.report.audio import PAGE_BUDGET_BYTES
+from pipelines.report.evaluation import render_evaluation
 from pipelines.report.plots import evaluation_plots
 from pipelines.report.selection import worst_recordings
 from tests.report.factory import make_evaluation, make_metric, make_score, make_scores, make_wavs

@@ -1,11 +1,15 @@
 import re
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from xml.etree import ElementTree
 
 import pytest
 from matplotlib.figure import Figure
 
 from pipelines.report.comparison_plots import comparison_plots, paired_deltas, plot_differences
-from pipelines.report.figures import _PLACEHOLDERS, Plot
+from pipelines.report.figures import _PLACEHOLDERS, Plot, drawing_of
 from pipelines.report.plots import evaluation_plots, plot_rate_against, plot_slices, plot_speed
 from pipelines.report.rows import whole_numbers
 from pipelines.report.selection import paired, slice_groups
@@ -52,6 +56,21 @@ def test_a_plot_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     plot = Plot("p", "", "", "", 1.0, lambda axes, palette: drawn.append(palette))
     assert plot.svg() and plot.file() and len(drawn) == 1
+
+
+def test_a_plot_drawn_in_another_process_is_the_same() -> None:
+    plots, kept = all_plots(), all_plots()
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        for plot, drawing in zip(kept, pool.map(drawing_of, plots), strict=True):
+            plot.keep(drawing)
+    assert [plot.svg() for plot in kept] == [plot.svg() for plot in plots]
+
+
+def test_who_draws_imports_no_page_and_no_statistics() -> None:
+    """Idle workers draw: what they import for it stands between the last recording and the report."""
+    code = "import sys, pipelines.report.plots; print({'scipy', 'jinja2', 'matplotlib'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "set()\n"
 
 
 def test_names_are_unique_and_ids_do_not_collide_on_a_page() -> None:

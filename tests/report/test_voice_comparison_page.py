@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.report import Prompted, Side, render_comparison
+from pipelines.report.comparison import render_comparison
 from pipelines.report.comparison_plots import comparison_plots
 from pipelines.report.selection import most_different_prompts, paired
+from pipelines.report.side import Prompted, Side
 from tests.report.html_page import Element, Page
 from tests.report.voice_factory import (
     REFUSAL,

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipelines.report import Prompted, Side, render_evaluation
 from pipelines.report.audio import PAGE_BUDGET_BYTES, Budget
 from pipelines.report.cards import PromptCards
+from pipelines.report.evaluation import render_evaluation
 from pipelines.report.plots import evaluation_plots
 from pipelines.report.selection import worst_prompts
+from pipelines.report.side import Prompted, Side
 from tests.report.factory import make_metric
 from tests.report.html_page import Element, Page
 from tests.report.voice_factory import (

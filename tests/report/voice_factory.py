@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from pipelines.decision import Comparison
-from pipelines.report import Prompted, Side
+from pipelines.report.side import Prompted, Side
 from pipelines.scores import UtteranceScore
 from pipelines.types import Evaluation, EvaluationFingerprint, MetricResult
 from tests.report.factory import make_comparison, make_evaluation, make_metric, make_rule, make_score
