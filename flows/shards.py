@@ -75,6 +75,7 @@ def compute_shards(
     resolved: Resolved,
     shards: Sequence[tuple[J, ...]],
     step: Callable[[WorkerPool, tuple[J, ...]], ShardResult[R]],
+    near_the_end: Callable[[WorkerPool], None] = lambda pool: None,
 ) -> list[ShardResult[R]]:
     """Run shards over workers; to be called inside a flow.
 
@@ -83,6 +84,7 @@ def compute_shards(
         resolved: The model.
         shards: May be none.
         step: Computes and keeps one shard.
+        near_the_end: Called when all shards but the last are done: what it gives the workers to do comes after that.
     """
     if pool is None:
         return []
@@ -92,7 +94,10 @@ def compute_shards(
         futures = [
             compute_shard.submit(step, pool, shard, number, len(shards)) for number, shard in enumerate(shards, start=1)
         ]
-        return [future.result() for future in futures]
+        *before, last = futures
+        results: list[ShardResult[R]] = [future.result() for future in before]
+        near_the_end(pool)
+        return [*results, last.result()]
     finally:
         progress.finish()
 

@@ -41,18 +41,29 @@ def record(
     return record_evaluation(lab, prepared, gathered, results, policy, started, idle.map if idle is not None else map)
 
 
-def infer_missing(prepared: Prepared, pool: WorkerPool | None, beside: Callable[[], None]) -> list[ShardResult[Prediction]]:
+def infer_missing(
+    prepared: Prepared,
+    pool: WorkerPool | None,
+    beside: Callable[[], None],
+    near_the_end: Callable[[WorkerPool], None] = lambda pool: None,
+) -> list[ShardResult[Prediction]]:
     """Infer what the store lacks; to be called inside a flow.
 
     Args:
         prepared: Says what that is.
         pool: From `workers`.
         beside: Imports what comes after inference, in a thread, while this process would only wait.
+        near_the_end: See `compute_shards`.
     """
     if pool is not None:
         threading.Thread(target=beside, daemon=True).start()
-    shards = prepared.plan.shards
-    return compute_shards(pool, prepared, shards, lambda pool, shard: transcribe_shard(pool, prepared.store, shard))
+    return compute_shards(
+        pool,
+        prepared,
+        prepared.plan.shards,
+        lambda pool, shard: transcribe_shard(pool, prepared.store, shard),
+        near_the_end,
+    )
 
 
 def transcribe_within(lab: Lab, request: EvaluationRequest) -> Evaluated:
@@ -61,7 +72,5 @@ def transcribe_within(lab: Lab, request: EvaluationRequest) -> Evaluated:
     policy = read_policy(lab.params)
     prepared = prepare_evaluation(lab, request)
     with workers(lab, prepared, prepared.plan.shards) as pool:
-        results = infer_missing(prepared, pool, partial(preload, lab))
-        if pool is not None:
-            prepare_to_draw(pool, lab.layout.workers)
+        results = infer_missing(prepared, pool, partial(preload, lab), partial(prepare_to_draw, lab))
         return record(lab, prepared, gather(prepared, results), results, policy, started, pool)

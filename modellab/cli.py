@@ -6,7 +6,6 @@ so that help answers at once.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from typing import Annotated
@@ -110,8 +109,6 @@ def main() -> None:
             code = EXIT_USAGE
     if code == EXIT_INTERRUPTED:
         console.err.print(INTERRUPTED)
-    # The interpreter's last collections would walk a million objects for 1 to 2 s, to free what ends with the process.
-    gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)
 
 

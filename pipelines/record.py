@@ -57,9 +57,9 @@ def preload_with_drawing(lab: Lab) -> None:
     preload(lab)
 
 
-def prepare_to_draw(idle: WorkerPool, workers: int) -> None:
-    """Let workers that have no more to infer import what draws, beside what comes before the plots."""
-    idle.map(warm_up, range(workers))
+def prepare_to_draw(lab: Lab, pool: WorkerPool) -> None:
+    """Let each worker import what draws when it has no more to infer, beside what comes before the plots."""
+    pool.map(warm_up, range(lab.layout.workers))
 
 
 def record_evaluation(
