@@ -72,5 +72,7 @@ def transcribe_within(lab: Lab, request: EvaluationRequest) -> Evaluated:
     policy = read_policy(lab.params)
     prepared = prepare_evaluation(lab, request)
     with workers(lab, prepared, prepared.plan.shards) as pool:
+        if pool is not None:
+            started = min(started, pool.started)  # it may have begun before this flow
         results = infer_missing(prepared, pool, partial(preload, lab), partial(prepare_to_draw, lab))
         return record(lab, prepared, gather(prepared, results), results, policy, started, pool)

@@ -7,6 +7,7 @@ The parent loads no engine, so that a run never holds more than one model a work
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -43,6 +44,8 @@ class WorkerPool:
         self._workers = workers
         self._lock = threading.Lock()
         self._closed = False
+        self.started = time.perf_counter()
+        """`time.perf_counter` when it began."""
         self._executor = self._start()
         self._ahead: dict[tuple[Job | SpeakJob, ...], Iterator[ShardResult[Any]]] = {}
 

@@ -41,10 +41,13 @@ def test_a_pool_that_was_begun_early_is_taken_once_and_loads_no_second_engine(tm
 
 def test_shards_are_transcribed_before_anybody_asks_and_once(tmp_path: Path, job: Write) -> None:
     spec, shards = make_spec(tmp_path), [(job(seconds=0.2), job(seconds=0.3)), (job(seconds=0.4),)]
+    before = time.perf_counter()
     WorkerPool.begin(spec, 1, shards)
+    begun = time.perf_counter()
     while len(notes(tmp_path, "call")) < 3:
         time.sleep(0.02)
     with WorkerPool.take(spec, 1) as pool:
+        assert before < pool.started < begun, "the time of an evaluation counts from here"
         results = [pool.run(list(shard)) for shard in reversed(shards)]
         texts = [[prediction.transcript.text for prediction in result.records] for result in results]
         assert texts == [["length 40"], ["length 20", "length 30"]]
