@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from pipelines.inference import Job, ShardResult, SpeakJob
 from pipelines.lab import Lab
 from pipelines.prepare import Resolved, workers_for
 from pipelines.progress import listener
-from pipelines.workers import WorkerDiedError, WorkerPool
+from pipelines.workers import Step, WorkerDiedError, WorkerPool
 
 SHARD_RETRIES = 2
 """A worker may die of memory pressure or a crash in native code; the pool is rebuilt and the shard tried again."""
@@ -48,14 +48,14 @@ def is_worth_retrying(task_: Any, run: Any, state: Any) -> bool:
     persist_result=False,
 )
 def compute_shard(
-    step: Callable[[WorkerPool, tuple[J, ...]], ShardResult[R]],
+    step: Step[J, R],
     pool: WorkerPool,
     shard: tuple[J, ...],
     number: int,
     total: int,
 ) -> ShardResult[R]:
     """Compute and keep one shard."""
-    result = step(pool, shard)
+    result = pool.once(shard, step)
     listener.get().advance(len(shard))
     return result
 
@@ -74,8 +74,7 @@ def compute_shards(
     pool: WorkerPool | None,
     resolved: Resolved,
     shards: Sequence[tuple[J, ...]],
-    step: Callable[[WorkerPool, tuple[J, ...]], ShardResult[R]],
-    near_the_end: Callable[[WorkerPool], None] = lambda pool: None,
+    step: Step[J, R],
 ) -> list[ShardResult[R]]:
     """Run shards over workers; to be called inside a flow.
 
@@ -84,7 +83,6 @@ def compute_shards(
         resolved: The model.
         shards: May be none.
         step: Computes and keeps one shard.
-        near_the_end: Called when all shards but the last are done: what it gives the workers to do comes after that.
     """
     if pool is None:
         return []
@@ -94,10 +92,7 @@ def compute_shards(
         futures = [
             compute_shard.submit(step, pool, shard, number, len(shards)) for number, shard in enumerate(shards, start=1)
         ]
-        *before, last = futures
-        results: list[ShardResult[R]] = [future.result() for future in before]
-        near_the_end(pool)
-        return [*results, last.result()]
+        return [future.result() for future in futures]
     finally:
         progress.finish()
 
@@ -106,7 +101,7 @@ def run_shards(
     lab: Lab,
     resolved: Resolved,
     shards: Sequence[tuple[J, ...]],
-    step: Callable[[WorkerPool, tuple[J, ...]], ShardResult[R]],
+    step: Step[J, R],
 ) -> list[ShardResult[R]]:
     """Run shards over workers of their own; see `compute_shards`."""
     with workers(lab, resolved, shards) as pool:

@@ -13,7 +13,7 @@ from pipelines.evaluate import Evaluated, Gathered, gather
 from pipelines.inference import ShardResult
 from pipelines.lab import Lab
 from pipelines.policy import Policy, read_policy
-from pipelines.prepare import EvaluationRequest, Prepared, prepare
+from pipelines.prepare import EvaluationRequest, Prepared, begun_early, prepare
 from pipelines.progress import listener
 from pipelines.record import preload, prepare_to_draw, record_evaluation
 from pipelines.transcribe import transcribe_shard
@@ -24,7 +24,7 @@ from pipelines.workers import WorkerPool
 @step("prepare")
 def prepare_evaluation(lab: Lab, request: EvaluationRequest) -> Prepared:
     """Resolve the request, fetch weights, hash audio, look into the store."""
-    return prepare(lab, request, listener.get().say)
+    return begun_early(lab, request) or prepare(lab, request, listener.get().say)
 
 
 @step("score and record")
@@ -41,29 +41,17 @@ def record(
     return record_evaluation(lab, prepared, gathered, results, policy, started, idle.map if idle is not None else map)
 
 
-def infer_missing(
-    prepared: Prepared,
-    pool: WorkerPool | None,
-    beside: Callable[[], None],
-    near_the_end: Callable[[WorkerPool], None] = lambda pool: None,
-) -> list[ShardResult[Prediction]]:
+def infer_missing(prepared: Prepared, pool: WorkerPool | None, beside: Callable[[], None]) -> list[ShardResult[Prediction]]:
     """Infer what the store lacks; to be called inside a flow.
 
     Args:
         prepared: Says what that is.
         pool: From `workers`.
         beside: Imports what comes after inference, in a thread, while this process would only wait.
-        near_the_end: See `compute_shards`.
     """
     if pool is not None:
         threading.Thread(target=beside, daemon=True).start()
-    return compute_shards(
-        pool,
-        prepared,
-        prepared.plan.shards,
-        lambda pool, shard: transcribe_shard(pool, prepared.store, shard),
-        near_the_end,
-    )
+    return compute_shards(pool, prepared, prepared.plan.shards, partial(transcribe_shard, prepared.store))
 
 
 def transcribe_within(lab: Lab, request: EvaluationRequest) -> Evaluated:
@@ -74,5 +62,7 @@ def transcribe_within(lab: Lab, request: EvaluationRequest) -> Evaluated:
     with workers(lab, prepared, prepared.plan.shards) as pool:
         if pool is not None:
             started = min(started, pool.started)  # it may have begun before this flow
-        results = infer_missing(prepared, pool, partial(preload, lab), partial(prepare_to_draw, lab))
+        results = infer_missing(prepared, pool, partial(preload, lab))
+        if pool is not None:
+            prepare_to_draw(lab, pool)
         return record(lab, prepared, gather(prepared, results), results, policy, started, pool)

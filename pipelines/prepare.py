@@ -23,7 +23,7 @@ from pipelines.progress import listener
 from pipelines.prompts import Prompt, PromptCorpus, find_prompts
 from pipelines.store import PredictionStore
 from pipelines.tracking import download_artifacts
-from pipelines.transcribe import Plan, Selection, plan, select_items
+from pipelines.transcribe import Plan, Selection, plan, select_items, transcribe_shard
 from pipelines.types import Utterance
 from pipelines.workers import WorkerPool
 
@@ -149,7 +149,17 @@ def begin_early(lab: Lab, request: EvaluationRequest) -> None:
     prepared = prepare(lab, request, listener.get().say)
     if prepared.plan.shards:
         workers = workers_for(lab, prepared.plan.recordings)
-        WorkerPool.begin(prepared.spec, workers, prepared.plan.shards[: lab.layout.shards_in_flight])
+        shards = prepared.plan.shards[: lab.layout.shards_in_flight]
+        WorkerPool.begin(prepared.spec, workers, shards, partial(transcribe_shard, prepared.store))
+        _begun[lab, request] = prepared
+
+
+def begun_early(lab: Lab, request: EvaluationRequest) -> Prepared | None:
+    """Take the plan that `begin_early` made and works on; None where it did not."""
+    return _begun.pop((lab, request), None)
+
+
+_begun: dict[tuple[Lab, EvaluationRequest], Prepared] = {}
 
 
 def check_request(lab: Lab, request: EvaluationRequest) -> None:

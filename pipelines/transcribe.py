@@ -114,7 +114,7 @@ def _shards(jobs: Sequence[Job]) -> Iterable[tuple[Job, ...]]:
         start = end
 
 
-def transcribe_shard(pool: WorkerPool, store: PredictionStore, shard: Sequence[Job]) -> ShardResult[Prediction]:
+def transcribe_shard(store: PredictionStore, pool: WorkerPool, shard: Sequence[Job]) -> ShardResult[Prediction]:
     """Infer one shard and keep it: the step that a flow retries."""
     result = pool.run(shard)
     store.add(result.records)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Any, TypeVar
@@ -47,22 +47,25 @@ class WorkerPool:
         self.started = time.perf_counter()
         """`time.perf_counter` when it began."""
         self._executor = self._start()
-        self._ahead: dict[tuple[Job | SpeakJob, ...], Iterator[ShardResult[Any]]] = {}
+        self._ahead: dict[Sequence[Job | SpeakJob], Future[ShardResult[Any]]] = {}
 
     def _start(self) -> ProcessPoolExecutor:
         return spawn_pool(self._workers, self._spec.placement.threads, load, self._spec)
 
     @classmethod
-    def begin(cls, spec: EngineSpec, workers: int, shards: Sequence[tuple[Job, ...]]) -> None:
+    def begin(cls, spec: EngineSpec, workers: int, shards: Sequence[tuple[Job, ...]], step: Step[Job, Prediction]) -> None:
         """Start a pool for whoever asks for it next by `take`, which works while the caller imports other things.
 
         Args:
             spec: The engine.
             workers: How many processes.
-            shards: Transcribed at once; `run` gives what came of each to who asks for it.
+            shards: Those that are computed at once, at least one.
+            step: Computes and keeps one shard; `once` gives what came of it.
         """
         pool = _begun[spec.fingerprint, workers] = cls(spec, workers)
-        pool._ahead = {shard: pool._executor.map(infer, shard) for shard in shards}
+        threads = ThreadPoolExecutor(len(shards))
+        pool._ahead = {shard: threads.submit(step, pool, shard) for shard in shards}
+        threads.shutdown(wait=False)
 
     @classmethod
     def take(cls, spec: EngineSpec, workers: int) -> WorkerPool:
@@ -76,8 +79,13 @@ class WorkerPool:
             _, pool = _begun.popitem()
             pool.close(at_once=True)
 
+    def once(self, shard: tuple[J, ...], step: Step[J, R]) -> ShardResult[R]:
+        """Compute and keep one shard, or wait for it where `begin` has begun it; raises as the step does."""
+        begun = self._ahead.pop(shard, None)
+        return step(self, shard) if begun is None else begun.result()
+
     def run(self, jobs: Sequence[Job]) -> ShardResult[Prediction]:
-        """Transcribe one shard, or take one that was begun, and wait for it; raises as `_submit` does."""
+        """Transcribe one shard and wait for it; raises as `_submit` does."""
         return self._submit(infer, jobs)
 
     def speak(self, jobs: Sequence[SpeakJob]) -> ShardResult[Synthesis]:
@@ -98,16 +106,14 @@ class WorkerPool:
             if self._closed:
                 raise self._closed_error()
             executor = self._executor
-            results = self._ahead.pop(tuple(jobs), None) or executor.map(do, jobs)
         try:
-            return ShardResult.joined(list(results))  # where the executor drops, after an error, what has not begun
+            return ShardResult.joined(list(executor.map(do, jobs)))  # which drops, after an error, what has not begun
         except BrokenProcessPool as error:
             with self._lock:
                 if self._closed:
                     raise self._closed_error() from error
                 if self._executor is executor:
                     executor.shutdown(wait=False, cancel_futures=True)
-                    self._ahead.clear()
                     self._executor = self._start()
             raise WorkerDiedError(
                 f"A worker process of {self._spec.card.name} died while it had {len(jobs)} item(s).",
@@ -125,23 +131,23 @@ class WorkerPool:
     def map(self, do: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
         """Do something else than inference in workers that are idle by now, as the builtin does here.
 
-        All is begun at once. What a worker dies of, or cannot begin, is done here when it is asked for.
+        All is begun at once; after the death of a worker, the rest is done here.
         """
+        left = list(items)
+        try:
+            begun = self._executor.map(do, left)
+        except BrokenProcessPool:
+            return map(do, left)
 
-        def begin(item: T) -> Future[U] | None:
+        def results() -> Iterator[U]:
             try:
-                return self._executor.submit(do, item)
+                for result in begun:
+                    del left[0]
+                    yield result
             except BrokenProcessPool:
-                return None
+                yield from map(do, left)
 
-        def finish(begun: Sequence[tuple[T, Future[U] | None]]) -> Iterator[U]:
-            for item, future in begun:
-                try:
-                    yield do(item) if future is None else future.result()
-                except BrokenProcessPool:
-                    yield do(item)
-
-        return finish([(item, begin(item)) for item in items])
+        return results()
 
     def close(self, *, at_once: bool) -> None:
         """End the workers.
@@ -166,3 +172,5 @@ class WorkerPool:
 
 
 _begun: dict[tuple[str, int], WorkerPool] = {}
+Step = Callable[[WorkerPool, tuple[J, ...]], ShardResult[R]]
+"""Computes and keeps one shard."""

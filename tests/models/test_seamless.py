@@ -488,7 +488,7 @@ def test_a_card_of_it_is_fetched_run_by_a_worker_and_scored(
     )
     prepared = prepare(lab, EvaluationRequest(model="tiny", corpora=("part",), limit=2), lambda line: None)
     with WorkerPool(prepared.spec, 1) as pool:
-        results = [transcribe_shard(pool, prepared.store, shard) for shard in prepared.plan.shards]
+        results = [transcribe_shard(prepared.store, pool, shard) for shard in prepared.plan.shards]
     scores = score(gather(prepared, results))
     assert len(scores) == 2
     assert sum(one.words.errors for one in scores) == 0

@@ -175,9 +175,9 @@ def test_a_shard_is_inferred_and_kept(tmp_path: Path, store: PredictionStore) ->
     shard = tuple(job for part in plan(chosen.items, "asr", store).shards for job in part)
     with WorkerPool(spec, 1) as pool:
         with pytest.raises(WorkerDiedError):
-            transcribe_shard(pool, store, shard)
+            transcribe_shard(store, pool, shard)
         assert not plan(chosen.items, "asr", store).known, "nothing of a broken shard is kept"
-        result = transcribe_shard(pool, store, shard)
+        result = transcribe_shard(store, pool, shard)
     assert len(result.records) == 3 and len(result.failures) == 1
     again = plan(chosen.items, "asr", store)
     assert set(again.known.values()) == set(result.records)
