@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx2
 import psutil
 
-from modellab.settings import quiet_dependencies, read_settings
+from modellab.quiet import quiet_dependencies
+from modellab.settings import read_settings
 from models.engine import engine_class
 from pipelines.lab import Lab
 from serving.package import build, describe

@@ -1,14 +1,14 @@
 """What an evaluation costs beyond inference: `modellab evaluate` against a bare loop of the same engine.
 
 Both run as fresh processes with the same number of workers and threads, over the same files in the same order, in turn, in
-one run. The evaluation talks to a Prefect server that runs already, in a home that has been used before (MLflow's tables,
+one run. The evaluation runs beside the servers of `modellab up`, in a home that has been used before (MLflow's tables,
 matplotlib's fonts and Python's bytecode are there) but holds no prediction of the model.
 
 Printed are wall times and their ratio, and processor seconds with theirs: the whole tree of processes, and for the
-evaluation the server's too. Wall time is what a user waits and the target is about; on a machine that others use as well,
+evaluation the servers' too. Wall time is what a user waits and the target is about; on a machine that others use as well,
 it says as much about them, and the processor seconds are steadier.
 
-    python benchmarks/evaluation_overhead.py [--model faster-whisper-base] [--rounds 2]
+    python benchmarks/evaluation_overhead.py [--model faster-whisper-base] [--rounds 2] [--without standby]
 """
 
 from __future__ import annotations
@@ -29,48 +29,59 @@ from pathlib import Path
 import psutil
 
 from modellab import servers
-from modellab.settings import quiet_dependencies, read_settings
+from modellab.quiet import quiet_dependencies
+from modellab.settings import read_settings
 from models.weights import fetch
 from pipelines.home import Home
 
 BARE = Path(__file__).with_name("bare_loop.py")
 TARGET = 1.10
+PREFECT_PORT, MLFLOW_PORT = 4299, 5999
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="faster-whisper-base")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--without", choices=servers.NAMES, help="Do not start this one.")
     options = parser.parse_args()
     lab = read_settings().lab()
     cards = lab.cards()
     fetch(cards[options.model], cards, lab.home.weights, print)
     with tempfile.TemporaryDirectory() as scratch:
-        server_home = Home(Path(scratch) / "server")
-        quiet_dependencies(server_home.root)
-        spec = servers.specs(server_home, 4299, 5999)[0]
-        servers.start(server_home, [spec], print)
+        home = Home(Path(scratch) / "home").open()
+        (home.root / "weights").symlink_to(lab.home.weights)
+        environment = environment_for(home)
+        evaluate = [sys.executable, "-m", "modellab", "evaluate"]
+        used = "faster-whisper-tiny.en" if options.model != "faster-whisper-tiny.en" else "whisper-tiny.en"
+        timed([*evaluate, used, "--corpus", "starter", "--limit", "1"], environment)
+        wanted = [spec for spec in servers.specs(home, PREFECT_PORT, MLFLOW_PORT) if spec.name != options.without]
+        quiet_dependencies(home.root)
+        servers.start(home, wanted, print)
         try:
-            (running,) = [status for status in servers.status(server_home) if status.name == spec.name]
-            server = psutil.Process(running.pid)
-            rounds = []
-            for number in range(options.rounds):
-                home = Path(tempfile.mkdtemp(dir=scratch))
-                (home / "weights").symlink_to(lab.home.weights)
-                # Whoever comes first has the colder caches, so they take turns.
-                rounds.append(one_round(options.model, home, f"{spec.url}/api", server, bare_first=number % 2 == 0))
-                shutil.rmtree(home)
+            # Whoever comes first has the colder caches, so they take turns.
+            rounds = [one_round(options.model, home, environment, bare_first=n % 2 == 0) for n in range(options.rounds)]
         finally:
-            servers.stop(server_home)
+            servers.stop(home)
     for done in rounds:
         full, bare = done.full, done.bare
         print(
-            f"evaluate {full.wall_s:6.1f} s, processors {full.cpu_s:6.1f} s (server {done.server_cpu_s:.1f} s)   "
+            f"evaluate {full.wall_s:6.1f} s, processors {full.cpu_s:6.1f} s   "
             f"bare loop {bare.wall_s:6.1f} s, {bare.cpu_s:6.1f} s   ratio {done.wall_ratio:.3f}, {done.cpu_ratio:.3f}"
         )
     walls, processors = [done.wall_ratio for done in rounds], [done.cpu_ratio for done in rounds]
     print(f"wall: median ratio {statistics.median(walls):.3f}, {min(walls):.3f} to {max(walls):.3f} (target: {TARGET})")
     print(f"processors: median ratio {statistics.median(processors):.3f}, {min(processors):.3f} to {max(processors):.3f}")
+
+
+def environment_for(home: Home) -> dict[str, str]:
+    """The user's variables, for a home of its own."""
+    # Users have bytecode; where a machine does not let Python write it, every process would compile the lab anew.
+    dropped = ("PREFECT_HOME", "PREFECT_API_URL", "PYTHONDONTWRITEBYTECODE")
+    for name in dropped:
+        os.environ.pop(name, None)
+    os.environ["MODELLAB_HOME"] = str(home.root)
+    return dict(os.environ)
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ class Cost:
 
     wall_s: float
     cpu_s: float
-    """User and system time of the command and all its children."""
+    """User and system time of the command and all its children, and of the servers beside it."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +99,6 @@ class Round:
 
     full: Cost
     bare: Cost
-    server_cpu_s: float
-    """Processor time of the Prefect server while the evaluation ran."""
 
     @property
     def wall_ratio(self) -> float:
@@ -99,28 +108,25 @@ class Round:
     @property
     def cpu_ratio(self) -> float:
         """What the machine works, in bare loops."""
-        return (self.full.cpu_s + self.server_cpu_s) / self.bare.cpu_s
+        return self.full.cpu_s / self.bare.cpu_s
 
 
-def one_round(model: str, home: Path, api: str, server: psutil.Process, *, bare_first: bool) -> Round:
-    environment = {**os.environ, "MODELLAB_HOME": str(home), "PREFECT_API_URL": api}
-    # Users have bytecode; where a machine does not let Python write it, every process would compile the lab anew.
-    for name in ("PREFECT_HOME", "PYTHONDONTWRITEBYTECODE"):
-        environment.pop(name, None)
-    used = "faster-whisper-tiny.en" if model != "faster-whisper-tiny.en" else "whisper-tiny.en"
-    command = [sys.executable, "-m", "modellab", "evaluate"]
-    timed([*command, used, "--corpus", "starter", "--limit", "1"], environment)
+def one_round(model: str, home: Home, environment: dict[str, str], *, bare_first: bool) -> Round:
     loop = [sys.executable, str(BARE), "--model", model]
+    evaluate = [sys.executable, "-m", "modellab", "evaluate", model, "--corpus", "starter", "--json"]
     bare = timed(loop, environment)[0] if bare_first else None
-    before = cpu_of(server)
-    full, out = timed([*command, model, "--corpus", "starter", "--json"], environment)
-    server_cpu_s = cpu_of(server) - before
+    shutil.rmtree(home.predictions)
+    before = cpu_of_servers(home)
+    full, out = timed(evaluate, environment)
+    full = Cost(full.wall_s, full.cpu_s + cpu_of_servers(home) - before)
     assert json.loads(out)["timings"]["reused"] == 0, "the store was not empty"
-    return Round(full, bare or timed(loop, environment)[0], server_cpu_s)
+    return Round(full, bare or timed(loop, environment)[0])
 
 
-def cpu_of(process: psutil.Process) -> float:
-    return sum(sum(member.cpu_times()[:2]) for member in (process, *process.children(recursive=True)))
+def cpu_of_servers(home: Home) -> float:
+    """Processor seconds of the servers, their children, and those of their children that have ended."""
+    running = [psutil.Process(status.pid) for status in servers.status(home) if status.pid is not None]
+    return sum(sum(one.cpu_times()[:4]) for server in running for one in (server, *server.children(recursive=True)))
 
 
 def timed(command: list[str], environment: dict[str, str]) -> tuple[Cost, str]:

@@ -90,7 +90,7 @@ def main() -> None:
         os.environ["MODELLAB_DEBUG"] = "1"
     debug = os.environ.get("MODELLAB_DEBUG", "") not in ("", "0")
     try:
-        code = app(args=[a for a in arguments if a != DEBUG_FLAG], standalone_mode=False)
+        code = app(args=[a for a in arguments if a != DEBUG_FLAG], prog_name=app.info.name, standalone_mode=False)
     except LabError as error:
         if debug:
             raise

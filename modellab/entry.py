@@ -4,11 +4,35 @@ from __future__ import annotations
 
 
 def main() -> None:
-    """Run the command line, and end the process."""
+    """Run the command line, here or in the standby process, and end the process."""
+    import sys
+
+    from modellab.handover import hand_over
+
+    code = hand_over(sys.argv[1:])
+    if code is None:
+        run_command(end_at_once())
+    sys.exit(code)
+
+
+def end_at_once() -> list[int]:
+    """Let this process end without delay, after all exit handlers registered later; gives where its exit code goes."""
     import atexit
 
     codes: list[int] = []
     atexit.register(_leave, codes)  # who is registered first is called last
+    return codes
+
+
+def run_command(codes: list[int]) -> None:
+    """Run the command line in this process.
+
+    Args:
+        codes: From `end_at_once`.
+
+    Raises:
+        SystemExit: Always.
+    """
     from models.collector import collector_paused
 
     with collector_paused():

@@ -1,7 +1,8 @@
-"""The local Prefect and MLflow servers: start, stop, and say whether they run.
+"""The local servers: Prefect, MLflow, and the standby process; start, stop, and say whether they run.
 
 Commands work without them. A running Prefect server saves each command the 15 to 23 s that its embedded one takes to
-start; MLflow's adds the user interface over the same database.
+start; MLflow's adds the user interface over the same database; the standby process (`modellab.standby`) saves the time
+that evaluations take to import libraries.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 import psutil
 from pydantic import ValidationError
 
+from modellab import handover
 from models.errors import StateError
 from models.types import Record
 from pipelines.home import Home, write_atomically
@@ -26,15 +28,18 @@ HOST = "127.0.0.1"
 START_PATIENCE_S = 180.0
 STOP_PATIENCE_S = 10.0
 POLL_S = 0.25
+NAMES = ("prefect", "mlflow", "standby")
 
 
 class ServerSpec(Record):
     """How to start one server and how to know that it answers."""
 
     name: str
-    url: str
-    health: str
-    port: int
+    url: str | None
+    """None of the standby process, which has no page."""
+    health: str | None
+    """An address that answers when it is ready; None of the standby process, whose socket does."""
+    port: int | None
     command: tuple[str, ...]
     environment: dict[str, str] = {}
     """Variables for the server's process, besides those of this one."""
@@ -44,7 +49,7 @@ class ServerRecord(Record):
     """What was started: kept in the home until it is stopped."""
 
     name: str
-    url: str
+    url: str | None
     pid: int
     started: float
     """Creation time of the process, so that another one with the same id is never taken for it."""
@@ -59,10 +64,10 @@ class ServerStatus(Record):
     pid: int | None
 
 
-def specs(home: Home, prefect_port: int, mlflow_port: int) -> tuple[ServerSpec, ServerSpec]:
-    """Describe the two servers."""
+def specs(home: Home, prefect_port: int, mlflow_port: int) -> tuple[ServerSpec, ...]:
+    """Describe the servers, in the order in which they are started."""
     python = (sys.executable, "-m")
-    return (
+    servers = (
         ServerSpec(
             name="prefect",
             url=f"http://{HOST}:{prefect_port}",
@@ -87,6 +92,17 @@ def specs(home: Home, prefect_port: int, mlflow_port: int) -> tuple[ServerSpec, 
             ),
         ),
     )  # fmt: skip
+    if not handover.SUPPORTED:
+        return servers
+    standby = ServerSpec(
+        name="standby",
+        url=None,
+        health=None,
+        port=None,
+        command=(*python, "modellab.standby"),
+        environment={"MODELLAB_HOME": str(home.root)},
+    )
+    return *servers, standby
 
 
 def start(home: Home, wanted: Sequence[ServerSpec], progress: Callable[[str], None]) -> list[ServerStatus]:
@@ -102,7 +118,7 @@ def start(home: Home, wanted: Sequence[ServerSpec], progress: Callable[[str], No
     try:
         processes = {spec.name: _spawn(home, spec) for spec in idle}
         for spec in idle:
-            progress(f"Waiting for {spec.name} at {spec.url}")
+            progress(f"Waiting for {spec.name}" + (f" at {spec.url}" if spec.url else ""))
             _wait(home, spec, processes[spec.name])
     except BaseException:
         stop(home, [spec.name for spec in idle])
@@ -132,7 +148,7 @@ def stop(home: Home, names: Sequence[str] | None = None) -> list[str]:
 def status(home: Home) -> list[ServerStatus]:
     """Say of each server whether it runs."""
     out = []
-    for name in ("prefect", "mlflow"):
+    for name in NAMES:
         record = _record(home, name)
         alive = _living(home, name) is not None
         out.append(
@@ -148,9 +164,15 @@ def status(home: Home) -> list[ServerStatus]:
 
 def use_running_prefect(home: Home) -> None:
     """Point Prefect at the local server if it runs and the user has chosen no other; call before importing Prefect."""
+    address = running_prefect(home)
+    if address is not None:
+        os.environ.setdefault("PREFECT_API_URL", address)
+
+
+def running_prefect(home: Home) -> str | None:
+    """Address of the local Prefect server's API; None where it does not run."""
     record = _record(home, "prefect")
-    if record is not None and _living(home, "prefect") is not None:
-        os.environ.setdefault("PREFECT_API_URL", f"{record.url}/api")
+    return f"{record.url}/api" if record is not None and _living(home, "prefect") is not None else None
 
 
 def _record(home: Home, name: str) -> ServerRecord | None:
@@ -174,6 +196,8 @@ def _living(home: Home, name: str) -> psutil.Process | None:
 
 
 def _check_port(spec: ServerSpec) -> None:
+    if spec.port is None:
+        return
     with socket.socket() as probe:
         # As servers do: a port in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -210,13 +234,23 @@ def _wait(home: Home, spec: ServerSpec, process: psutil.Process) -> None:
     while time.monotonic() < deadline:
         if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
             raise StateError(f"The {spec.name} server ended while starting.", f"Its log is {log}.")
-        try:
-            with urllib.request.urlopen(spec.health, timeout=2) as answer:  # noqa: S310 (our own loopback address)
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            time.sleep(POLL_S)
+        if _answers(home, spec):
+            return
+        time.sleep(POLL_S)
     raise StateError(f"The {spec.name} server did not answer within {START_PATIENCE_S:.0f} s.", f"Its log is {log}.")
+
+
+def _answers(home: Home, spec: ServerSpec) -> bool:
+    if spec.health is None:
+        connection = handover.connect(home)
+        if connection is not None:
+            connection.close()
+        return connection is not None
+    try:
+        with urllib.request.urlopen(spec.health, timeout=2) as answer:  # noqa: S310 (our own loopback address)
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def _quietly(action: Callable[[], object]) -> None:

@@ -5,6 +5,7 @@ The parent imports nothing of this but the records; engines live in worker proce
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -24,6 +25,8 @@ from pipelines.speech_store import SpeechTiming, Synthesis, keep_audio, text_sha
 from pipelines.types import Prediction, Timing
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
     from models.capabilities import Synthesizer
     from models.card import ModelCard
     from models.engine import Placement
@@ -33,8 +36,6 @@ WARM_UP_S = 1.0
 """Seconds of faint noise a recogniser hears before anything is timed: first calls compile kernels and allocate."""
 WARM_UP_TEXT = "One, two, three."
 """What a voice says before anything is timed."""
-PARENT_CHECK_S = 1.0
-"""How often a worker looks whether its parent still lives."""
 
 R = TypeVar("R", bound=Record)
 
@@ -124,7 +125,8 @@ def load(spec: EngineSpec) -> None:
     assert _loaded is None, "an engine is loaded once a worker"
     # Ctrl-C reaches the whole process group; what becomes of a worker is its parent's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     try:
         from models.engine import build_engine
 
@@ -138,10 +140,9 @@ def load(spec: EngineSpec) -> None:
         _load_error = error
 
 
-def _end_with_parent(parent: int) -> None:
-    """End this worker when its parent is gone: a killed run must not leave models in memory."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_S)
+def _end_with_parent(parent: BaseProcess) -> None:
+    """End this worker when its parent is gone, also if that was before it asked: a killed run leaves no models in memory."""
+    parent.join()
     os._exit(1)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from modellab import servers
-from modellab.settings import QUIET
+from modellab.quiet import QUIET
 from pipelines.home import Home
 
 REPOSITORY = Path(__file__).parents[1]

@@ -14,8 +14,9 @@ import psutil
 import typer
 
 from modellab.console import TerminalProgress
+from modellab.quiet import quiet_dependencies
 from modellab.servers import use_running_prefect
-from modellab.settings import Settings, quiet_dependencies, read_settings
+from modellab.settings import Settings, read_settings
 from pipelines.lab import Lab
 from pipelines.progress import listener
 

@@ -43,5 +43,6 @@ def show(rows: Sequence[ServerStatus], as_json: bool) -> None:
         print_json(list(rows))
         return
     for row in rows:
-        state = f"[green]running[/] at {row.url} (process {row.pid})" if row.running else "[dim]not running[/]"
+        where = f" at {row.url}" if row.url else ""
+        state = f"[green]running[/]{where} (process {row.pid})" if row.running else "[dim]not running[/]"
         out.print(f"{row.name:8} {state}")

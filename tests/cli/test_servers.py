@@ -25,7 +25,8 @@ from tests.conftest import Project, free_port
 from tests.pipelines.toy_engine import toy_card, write_corpus
 
 EXIT_USAGE = 2
-NAMES = ["prefect", "mlflow"]
+NAMES = ["prefect", "mlflow", "standby"]
+WITH_PAGES = NAMES[:2]
 
 
 # The real servers
@@ -78,7 +79,7 @@ def up(project: Project) -> dict[str, dict[str, Any]]:
 def test_both_servers_run_on_the_ports_that_were_asked_for_and_answer(
     up: dict[str, dict[str, Any]], ports: tuple[int, int]
 ) -> None:
-    for name, port, health in zip(NAMES, ports, ("/api/health", "/health"), strict=True):
+    for name, port, health in zip(WITH_PAGES, ports, ("/api/health", "/health"), strict=True):
         assert up[name]["running"] and up[name]["url"] == f"http://127.0.0.1:{port}"
         assert psutil.pid_exists(up[name]["pid"])
         assert answers(up[name]["url"] + health)
@@ -97,8 +98,8 @@ def test_prefects_pages_ask_the_server_that_sent_them(up: dict[str, dict[str, An
 def test_their_state_lies_in_the_home(up: dict[str, dict[str, Any]], project: Project) -> None:
     assert (project.home / "mlflow.db").is_file()
     assert list((project.home / "prefect").glob("*.db"))
-    assert {path.name for path in (project.home / "servers").glob("*.json")} == {"prefect.json", "mlflow.json"}
-    assert {path.name for path in (project.home / "servers").glob("*.log")} == {"prefect.log", "mlflow.log"}
+    assert {path.name for path in (project.home / "servers").glob("*.json")} == {f"{name}.json" for name in NAMES}
+    assert {path.name for path in (project.home / "servers").glob("*.log")} == {f"{name}.log" for name in NAMES}
 
 
 @pytest.mark.real
@@ -134,7 +135,8 @@ def test_a_second_up_starts_nothing_and_status_says_the_same(up: dict[str, dict[
     assert time.monotonic() - started < 15
     assert by_name(project.run("status", "--json").json()) == up
     told = project.run("status").out
-    assert all(f"running at {row['url']} (process {row['pid']})" in told for row in up.values())
+    assert all(f"running at {up[name]['url']} (process {up[name]['pid']})" in told for name in WITH_PAGES)
+    assert f"standby  running (process {up['standby']['pid']})" in told
 
 
 @pytest.mark.real
@@ -159,7 +161,7 @@ def test_down_leaves_no_process_and_free_ports(
     psutil.wait_procs(family, timeout=5)
     assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(project.home) in " ".join(p.info["cmdline"] or [])]
-    assert not any(answers(row["url"]) for row in up.values())
+    assert not any(answers(up[name]["url"]) for name in WITH_PAGES)
     assert not any(row["running"] for row in project.run("status", "--json").json())
     assert not list((project.home / "servers").glob("*.json"))
     assert "Nothing was running" in project.run("down").out
@@ -214,7 +216,7 @@ def test_a_stale_record_does_not_stand_in_the_way_of_up(home: Home) -> None:
     port = free_port()
     code = f"import http.server as h; h.HTTPServer(('127.0.0.1', {port}), h.SimpleHTTPRequestHandler).serve_forever()"
     try:
-        (prefect, _) = servers.start(home, [make_spec(code, port)], lambda line: None)
+        (prefect, *_) = servers.start(home, [make_spec(code, port)], lambda line: None)
         assert prefect.running and prefect.url == f"http://127.0.0.1:{port}" and answers(prefect.url)
     finally:
         assert servers.stop(home) == ["prefect"]
@@ -233,7 +235,7 @@ def test_another_process_with_the_same_id_is_never_taken_for_a_server_nor_stoppe
 def test_a_record_of_a_living_process_is(home: Home, sleeper: psutil.Process) -> None:
     """The counterpart, so that the test above can fail."""
     write_record(home, sleeper.pid, sleeper.create_time())
-    assert [row.running for row in servers.status(home)] == [True, False]
+    assert [row.running for row in servers.status(home)] == [True, False, False]
     assert servers.stop(home) == ["prefect"]
     assert not sleeper.is_running() or sleeper.status() == psutil.STATUS_ZOMBIE
 
@@ -267,7 +269,7 @@ def test_a_server_that_fails_to_start_takes_no_running_one_with_it(home: Home, s
     wanted = [make_spec("", free_port()), make_spec("raise SystemExit(3)", free_port(), "mlflow")]
     with pytest.raises(StateError, match="The mlflow server ended while starting"):
         servers.start(home, wanted, lambda line: None)
-    assert sleeper.is_running() and [row.running for row in servers.status(home)] == [True, False]
+    assert sleeper.is_running() and [row.running for row in servers.status(home)] == [True, False, False]
     assert [path.name for path in home.servers.glob("*.json")] == ["prefect.json"]
 
 
