@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
+import httpx
 from prefect import Flow
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from models.errors import StateError
 from pipelines.lab import Lab
 
 Q = TypeVar("Q")
@@ -16,9 +18,22 @@ R = TypeVar("R")
 
 
 def run(flow: Flow[[Lab, Q], R], lab: Lab, request: Q) -> R:
-    """Run a flow with as many shards in flight as keep the workers busy."""
-    with without_heartbeat():
-        return flow.with_options(task_runner=runner(lab))(lab, request)
+    """Run a flow with as many shards in flight as keep the workers busy.
+
+    Raises:
+        StateError: Prefect's server is not there, or went away meanwhile.
+    """
+    try:
+        with without_heartbeat():
+            return flow.with_options(task_runner=runner(lab))(lab, request)
+    except (RuntimeError, httpx.TransportError) as error:
+        # Prefect words it as a RuntimeError at the start of a flow only.
+        if not isinstance(error, httpx.TransportError) and not isinstance(error.__cause__, httpx.TransportError):
+            raise
+        raise StateError(
+            f"The Prefect server at {PREFECT_API_URL.value()} does not answer.",
+            "What was finished is kept. Start it (`modellab up`), or unset PREFECT_API_URL, and run the command again.",
+        ) from error
 
 
 def runner(lab: Lab) -> Any:

@@ -129,10 +129,11 @@ def start(home: Home, wanted: Sequence[ServerSpec], progress: Callable[[str], No
 def stop(home: Home, names: Sequence[str] | None = None) -> list[str]:
     """Stop what was started from this home, or of it only these; returns the names."""
     stopped = []
-    for path in sorted(home.servers.glob("*.json")):
-        if names is not None and path.stem not in names:
+    for name in reversed(NAMES):  # commands in forks of the standby process need the others to end in order
+        path = home.servers / f"{name}.json"
+        if names is not None and name not in names:
             continue
-        process = _living(home, path.stem)
+        process = _living(home, name)
         if process is not None:
             family = [*process.children(recursive=True), process]
             for member in family:
@@ -140,7 +141,7 @@ def stop(home: Home, names: Sequence[str] | None = None) -> list[str]:
             _, alive = psutil.wait_procs(family, timeout=STOP_PATIENCE_S)
             for member in alive:
                 _quietly(member.kill)
-            stopped.append(path.stem)
+            stopped.append(name)
         path.unlink(missing_ok=True)
     return stopped
 

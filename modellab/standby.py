@@ -18,6 +18,7 @@ import socket
 import sys
 import sysconfig
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ IMPORTED = (
 """The flows, and what libraries import when they are first used."""
 OURS = ("flows", "modellab", "models", "pipelines", "registry", "serving")
 MODULE = "modellab.standby"
+POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,14 @@ def wait(listener: socket.socket, circumstances: dict[str, Any], is_current: Cal
             with waiting.pop(ended[0]) as connection:
                 answer(connection, status=os.waitstatus_to_exitcode(ended[1]))
 
+    def end(number: int, frame: FrameType | None) -> None:
+        """End when all forks have, so that whoever waits for one is told."""
+        while waiting:
+            time.sleep(POLL_S)
+        sys.exit(0)
+
     signal.signal(signal.SIGCHLD, tell)
+    signal.signal(signal.SIGTERM, end)
     while True:
         connection, _ = listener.accept()
         command = receive(connection, circumstances)

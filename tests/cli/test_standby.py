@@ -55,10 +55,15 @@ def project(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPa
     write_corpus(root / "data" / "beeps", [{"language": "en"}] * 3)
     write_corpus(root / "data" / "many", [{"language": "en"}] * 200)
     project = Project(root, {**made.environment, "MODELLAB_PROJECT": str(root), "MODELLAB_CARDS": str(root / "cards")})
-    environment = {**project.environment, "MODELLAB_HOME": ".modellab"}  # relative to where `modellab up` was typed
-    subprocess.run([sys.executable, "-c", START], env=environment, cwd=root, check=True, timeout=300)
+    stand_by(project)
     yield project
     project.run("down")
+
+
+def stand_by(project: Project) -> None:
+    """Do what `modellab up` does, without the servers."""
+    environment = {**project.environment, "MODELLAB_HOME": ".modellab"}  # relative to where it is typed
+    subprocess.run([sys.executable, "-c", START], env=environment, cwd=project.root, check=True, timeout=300)
 
 
 @pytest.fixture
@@ -226,6 +231,15 @@ def test_a_paused_command_pauses_its_workers_and_goes_on(started: Started) -> No
     process.send_signal(signal.SIGCONT)
     wait_until(lambda: all(one.status() != psutil.STATUS_STOPPED for one in (fork, *workers)))
     assert process.poll() is None
+
+
+def test_down_ends_a_running_command_and_its_code_is_told(project: Project, started: Started) -> None:
+    process, _ = started
+    answer = project.run("down", "--json")
+    assert answer.json()["stopped"] == ["standby"]
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == EXIT_INTERRUPTED and "What was finished is kept" in said and "cannot say" not in said
+    stand_by(project)
 
 
 # What the process that waits does
