@@ -103,6 +103,12 @@ def test_their_state_lies_in_the_home(up: dict[str, dict[str, Any]], project: Pr
 
 
 @pytest.mark.real
+def test_mlflow_has_no_processes_for_jobs_that_nobody_here_runs(up: dict[str, dict[str, Any]]) -> None:
+    (worker,) = psutil.Process(up["mlflow"]["pid"]).children(recursive=True)
+    assert worker.is_running()
+
+
+@pytest.mark.real
 def test_they_listen_on_this_machine_alone(up: dict[str, dict[str, Any]], ports: tuple[int, int]) -> None:
     family = [process for row in up.values() for process in with_children(row["pid"])]
     listening = {c.laddr for process in family for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
