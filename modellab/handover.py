@@ -16,13 +16,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
 
 from modellab.places import find_home
-from modellab.quiet import quiet_dependencies
+from modellab.quiet import switches
 from models.errors import StateError
 from pipelines.home import Home
 
@@ -60,7 +60,6 @@ def hand_over(arguments: Sequence[str]) -> int | None:
     home = find_home_here()
     if home is None:
         return None
-    quiet_dependencies(home.root)
     connection = connect(home)
     if connection is None:
         return None
@@ -71,7 +70,7 @@ def hand_over(arguments: Sequence[str]) -> int | None:
                 "arguments": list(arguments),
                 "folder": str(Path.cwd()),
                 "environment": dict(os.environ),
-                "circumstances": circumstances(os.environ),
+                "circumstances": circumstances(home),
             }
             connection.sendall(json.dumps(request).encode() + b"\n")
             answer = json.loads(answers.readline() or b"{}")
@@ -91,10 +90,11 @@ def find_home_here() -> Home | None:
     return None
 
 
-def circumstances(environment: Mapping[str, str]) -> dict[str, Any]:
+def circumstances(home: Home) -> dict[str, Any]:
     """Describe what a fork has of its parent and cannot change any more, or should not; to be equal on both sides."""
     import resource
 
+    environment = {**switches(home.root), **os.environ}
     mask = os.umask(0o077)
     os.umask(mask)
     limits = vars(resource).items()

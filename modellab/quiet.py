@@ -33,11 +33,18 @@ QUIET = {
 
 def quiet_dependencies(home: Path, *, debug: bool = False) -> None:
     """Set the switches in this process's environment, where its children find them too."""
-    for name, value in QUIET.items():
+    for name, value in switches(home, debug=debug).items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
-    # Our own progress and errors take the console; Prefect would print the traceback of every error twice.
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING" if debug else "CRITICAL")
-    # The embedded server needs 15 to 23 s on two cores; its default patience of 20 s is too short.
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    os.environ.setdefault("MPLCONFIGDIR", str(home / "matplotlib"))
+
+
+def switches(home: Path, *, debug: bool = False) -> dict[str, str]:
+    """Give all switches as they are unless the user has set them: `QUIET`, and those that depend on the home."""
+    return {
+        **QUIET,
+        "PREFECT_HOME": str(home / "prefect"),
+        # Our own progress and errors take the console; Prefect would print the traceback of every error twice.
+        "PREFECT_LOGGING_LEVEL": "WARNING" if debug else "CRITICAL",
+        # The embedded server needs 15 to 23 s on two cores; its default patience of 20 s is too short.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "MPLCONFIGDIR": str(home / "matplotlib"),
+    }

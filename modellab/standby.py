@@ -97,7 +97,7 @@ def main() -> None:
     home = handover.find_home_here()
     assert home is not None, "`modellab up` has a home"
     quiet_dependencies(home.root)
-    given = dict(os.environ)
+    given, circumstances = dict(os.environ), handover.circumstances(home)
     with handover.address(home) as path, socket.socket(socket.AF_UNIX) as listener:
         is_current = import_all(home)
         Path(path).unlink(missing_ok=True)
@@ -105,7 +105,7 @@ def main() -> None:
         listener.bind(path)
         os.umask(mask)
         listener.listen()
-        command = wait(listener, handover.circumstances(given), is_current)
+        command = wait(listener, circumstances, is_current)
     if command is None:
         os.execve(sys.executable, [sys.executable, "-m", MODULE], given)  # noqa: S606 (this very program)
     command.take_over()

@@ -11,7 +11,7 @@ from modellab.servers import ServerStatus
 
 
 def up(json_: Json = False) -> None:
-    """Start local Prefect and MLflow servers with their user interfaces."""
+    """Start local Prefect and MLflow servers with their pages, and what lets evaluations start at once."""
     settings, lab = open_lab()
     if not lab.home.mlflow_database.exists():
         from pipelines.tracking import connect

@@ -1,16 +1,14 @@
-"""The standby process for real: commands run in its forks as they would run by themselves, and by themselves where not."""
+"""Commands in forks of the standby process give what they give by themselves, and run by themselves where they must."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
+import resource
 import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,55 +20,10 @@ import yaml
 from modellab import handover, standby
 from pipelines.home import Home, write_atomically
 from tests.conftest import Answer, Project
-from tests.pipelines.toy_engine import notes, toy_card, write_corpus
+from tests.pipelines.toy_engine import notes, toy_card
+from tests.standby.conftest import forks, wait_until
 
-pytestmark = pytest.mark.skipif(not handover.SUPPORTED, reason="the standby process needs Linux")
-
-EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
-START = """
-from modellab import servers
-from modellab.commands.common import open_lab
-_, lab = open_lab()
-servers.start(lab.home, [spec for spec in servers.specs(lab.home, 1, 2) if spec.name == "standby"], print)
-"""
-
-
-@pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a toy that takes its time writes what it does."""
-    return tmp_path_factory.mktemp("slow")
-
-
-@pytest.fixture(scope="module")
-def project(make_project: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory, slow: Path) -> Iterator[Project]:
-    """A project whose home has a longer path than a socket may have, with a toy model, a corpus and a standby process."""
-    made = make_project()
-    root = made.root / ("deep" * 20) / ("deeper" * 10)
-    root.mkdir(parents=True)
-    (made.root / "params.yaml").rename(root / "params.yaml")
-    cards = toy_card(tmp_path_factory.mktemp("toy")), toy_card(slow, name="slow", decoding={"pause_s": 0.5})
-    for each in cards:
-        text = yaml.safe_dump(each.model_dump(mode="json", exclude_none=True))
-        write_atomically(root / "cards" / f"{each.name}.yaml", text)
-    write_corpus(root / "data" / "beeps", [{"language": "en"}] * 3)
-    write_corpus(root / "data" / "many", [{"language": "en"}] * 200)
-    project = Project(root, {**made.environment, "MODELLAB_PROJECT": str(root), "MODELLAB_CARDS": str(root / "cards")})
-    stand_by(project)
-    yield project
-    project.run("down")
-
-
-def stand_by(project: Project) -> None:
-    """Do what `modellab up` does, without the servers."""
-    environment = {**project.environment, "MODELLAB_HOME": ".modellab"}  # relative to where it is typed
-    subprocess.run([sys.executable, "-c", START], env=environment, cwd=project.root, check=True, timeout=300)
-
-
-@pytest.fixture
-def waiting(project: Project) -> psutil.Process:
-    (row,) = [row for row in project.run("status", "--json").json() if row["name"] == "standby"]
-    assert row["running"], (project.home / "servers" / "standby.log").read_text()
-    return psutil.Process(row["pid"])
+EXIT_USAGE = 2
 
 
 def work_of_forks(waiting: psutil.Process) -> float:
@@ -125,121 +78,36 @@ def test_wrong_input_is_answered_as_ever(project: Project, waiting: psutil.Proce
     assert work_of_forks(waiting) > worked
 
 
+def fewer_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+
+
 @pytest.mark.parametrize(
     "different",
     [
-        pytest.param({"env": {"PREFECT_LOGGING_LEVEL": "ERROR"}}, id="variable"),
+        pytest.param({"variables": {"PREFECT_LOGGING_LEVEL": "ERROR"}}, id="variable"),
         pytest.param({"umask": 0o077}, id="umask"),
         pytest.param({"preexec_fn": partial(os.nice, 1)}, id="priority"),
-        pytest.param({"preexec_fn": partial(os.sched_setaffinity, 0, [min(os.sched_getaffinity(0))])}, id="processors"),
+        pytest.param({"preexec_fn": fewer_files}, id="limit"),
     ],
 )
 def test_a_command_under_other_circumstances_runs_by_itself(
     project: Project, waiting: psutil.Process, different: dict[str, Any]
 ) -> None:
     worked = work_of_forks(waiting)
-    environment = {**project.environment, **different.pop("env", {})}
-    command = project.command("evaluate", "toy", "--corpus", "beeps")
+    settings = {"variables": {}, **different}
     done = subprocess.run(
-        command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=300, **different
+        project.command("evaluate", "toy", "--corpus", "beeps"),
+        cwd=project.root,
+        env={**project.environment, **settings.pop("variables")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **settings,
     )
     assert done.returncode == 0, done.stderr
     assert work_of_forks(waiting) == worked
-
-
-# Signals
-
-Started = tuple[subprocess.Popen[str], psutil.Process]
-
-
-@pytest.fixture
-def begun(project: Project) -> Iterator[Started]:
-    """A long evaluation whose workers have just been started, and its fork."""
-    assert not forks(project)
-    process = subprocess.Popen(
-        project.command("evaluate", "slow", "--corpus", "many"),
-        cwd=project.root,
-        env=project.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-    wait_until(lambda: any(len(fork.children()) > 1 for fork in forks(project)) or process.poll() is not None)
-    (fork,) = forks(project)
-    yield process, fork
-    process.kill()
-    process.communicate()
-    wait_until(lambda: not forks(project))
-
-
-@pytest.fixture
-def started(begun: Started, slow: Path) -> Started:
-    """A long evaluation that infers, and its fork."""
-    before = len(notes(slow, "call"))
-    wait_until(lambda: len(notes(slow, "call")) > before)
-    return begun
-
-
-def forks(project: Project) -> list[psutil.Process]:
-    record = json.loads((project.home / "servers" / "standby.json").read_text())
-    return psutil.Process(record["pid"]).children()
-
-
-def wait_until(holds: Callable[[], bool], patience_s: float = 60.0) -> None:
-    deadline = time.monotonic() + patience_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def all_gone(family: list[psutil.Process]) -> bool:
-    return not [one for one in family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_ends_a_command_ends_its_fork(started: Started, number: signal.Signals) -> None:
-    process, fork = started
-    family = [fork, *fork.children(recursive=True)]
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == EXIT_INTERRUPTED and "What was finished is kept" in said and "Traceback" not in said
-    wait_until(lambda: all_gone(family))
-
-
-@pytest.mark.parametrize("when", ["begun", "started"])
-def test_a_killed_command_leaves_nothing_behind(request: pytest.FixtureRequest, when: str) -> None:
-    """Also where its workers have not come to look after their parent yet."""
-    process, fork = request.getfixturevalue(when)
-    family = [fork, *fork.children(recursive=True)]
-    process.kill()
-    wait_until(lambda: all_gone(family))
-
-
-def test_a_killed_fork_is_told_as_shells_do(started: Started) -> None:
-    process, fork = started
-    fork.kill()
-    assert process.wait(timeout=60) == 128 + signal.SIGKILL
-
-
-def test_a_paused_command_pauses_its_workers_and_goes_on(started: Started) -> None:
-    process, fork = started
-    workers = fork.children(recursive=True)
-    process.send_signal(signal.SIGTSTP)
-    wait_until(lambda: all(one.status() == psutil.STATUS_STOPPED for one in (fork, *workers)))
-    process.send_signal(signal.SIGCONT)
-    wait_until(lambda: all(one.status() != psutil.STATUS_STOPPED for one in (fork, *workers)))
-    assert process.poll() is None
-
-
-def test_down_ends_a_running_command_and_its_code_is_told(project: Project, started: Started) -> None:
-    process, _ = started
-    answer = project.run("down", "--json")
-    assert answer.json()["stopped"] == ["standby"]
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == EXIT_INTERRUPTED and "What was finished is kept" in said and "cannot say" not in said
-    stand_by(project)
 
 
 # What the process that waits does
