@@ -30,8 +30,10 @@ def run(flow: Flow[[Lab, Q], R], lab: Lab, request: Q) -> R:
         # Prefect words it as a RuntimeError at the start of a flow only.
         if not isinstance(error, httpx.TransportError) and not isinstance(error.__cause__, httpx.TransportError):
             raise
+        address = PREFECT_API_URL.value()
+        server = f"The Prefect server at {address}" if address else "The embedded Prefect server"
         raise StateError(
-            f"The Prefect server at {PREFECT_API_URL.value()} does not answer.",
+            f"{server} does not answer.",
             "What was finished is kept. Start it (`modellab up`), or unset PREFECT_API_URL, and run the command again.",
         ) from error
 

@@ -35,8 +35,8 @@ FILES = 3
 """Standard input, output and error."""
 PATIENCE_S = 5.0
 """How long each side waits for the other's first words; after it the command runs here."""
-EXIT_LOST = 1
-"""Where the standby process ended before it could say how the command did."""
+EXIT_LOST = 2
+"""Where the standby process ended before it could say how the command did: an error, and no verdict."""
 DEBUG = "MODELLAB_DEBUG"
 READ_ONCE = (
     *("PREFECT_", "MLFLOW_", "PYDANTIC_", "MPL", "OMP_", "OPENBLAS_"),

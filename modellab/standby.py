@@ -51,6 +51,9 @@ IMPORTED = (
 OURS = ("flows", "modellab", "models", "pipelines", "registry", "serving")
 MODULE = "modellab.standby"
 POLL_S = 0.05
+HELD = {signal.SIGCHLD, signal.SIGTERM}
+"""Not answered here until it is known who waits for a fork, and in the fork not by what answers them here: it would end
+with 0, as if its command had passed."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,12 @@ class Command:
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         for place, file in enumerate(self.files):
             os.dup2(file, place)
             os.close(file)
         for stream in (sys.stdout, sys.stderr):
+            # The ignored type: libraries wrap the interpreter's stream, and pass this on to it.
             stream.reconfigure(line_buffering=stream.isatty())  # type: ignore[union-attr]
         os.environ.clear()
         os.environ.update(self.environment)
@@ -163,7 +167,7 @@ def wait(listener: socket.socket, circumstances: dict[str, Any], is_current: Cal
             continue
         current = is_current()
         if current:
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # until it is known who waits
+            signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
             process = os.fork()
             if not process:
                 for other in waiting.values():
@@ -171,7 +175,7 @@ def wait(listener: socket.socket, circumstances: dict[str, Any], is_current: Cal
                 return command
             waiting[process] = connection
             answer(connection, process=process)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         else:
             connection.close()
         for file in command.files:

@@ -15,7 +15,7 @@ from tests.conftest import Project
 from tests.pipelines.toy_engine import notes
 from tests.standby.conftest import forks, stand_by, wait_until
 
-EXIT_INTERRUPTED = 130
+EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 
 Started = tuple[subprocess.Popen[str], psutil.Process]
 
@@ -60,7 +60,8 @@ def test_what_ends_a_command_ends_its_fork(started: Started, number: signal.Sign
     family = [fork, *fork.children(recursive=True)]
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == EXIT_INTERRUPTED and "What was finished is kept" in said and "Traceback" not in said
+    assert process.returncode == EXIT_INTERRUPTED, said
+    assert "What was finished is kept" in said and "Traceback" not in said
     wait_until(lambda: all_gone(family))
 
 
@@ -95,4 +96,13 @@ def test_down_ends_a_running_command_and_its_code_is_told(project: Project, star
     assert answer.json()["stopped"] == ["standby"]
     _, said = process.communicate(timeout=60)
     assert process.returncode == EXIT_INTERRUPTED and "What was finished is kept" in said and "cannot say" not in said
+    stand_by(project)
+
+
+def test_where_nobody_can_say_how_it_went_that_is_an_error_and_no_verdict(project: Project, started: Started) -> None:
+    process, fork = started
+    fork.parent().kill()
+    fork.kill()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == EXIT_ERROR and "cannot say how this went" in said
     stand_by(project)
